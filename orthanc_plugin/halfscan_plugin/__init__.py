@@ -1,0 +1,1 @@
+"""Archive side of Halfscan: the Orthanc plugin, the reconstruction worker and the command line."""
