@@ -1,0 +1,89 @@
+"""The Orthanc plugin: name this file as ``PythonScript`` in Orthanc's configuration.
+
+It runs inside Orthanc, under the one interpreter lock that serves all of Orthanc's callbacks, so
+it stays thin: standard library only. It starts the relay, wakes it when a series becomes stable,
+and answers ``GET /halfscan/status``.
+
+An archive that has a Python script of its own keeps it and adds two lines there::
+
+    from halfscan_plugin.plugin import register
+    register(orthanc)
+
+A setting that breaks a rule is logged as an error and leaves the plugin off; the archive itself
+starts all the same, because receiving images comes first. ``/halfscan/status`` then says what is
+wrong.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "plugin":  # loaded by Orthanc as its script
+    _here = Path(__file__).resolve().parent
+    # Orthanc puts the script's folder first on the path, where our module names could shadow
+    # others; what is needed is the folder that holds the package.
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _here]
+    sys.path.append(str(_here.parent))
+
+from halfscan_plugin.relay import ApiClient, Relay, RelaySettings, SettingsError
+
+__all__ = ["register"]
+
+
+def register(orthanc: Any) -> Relay | None:
+    """Read the settings, register the callbacks and start the relay with Orthanc.
+
+    Parameters
+    ----------
+    orthanc : module
+        The module ``orthanc`` that the Python plugin provides.
+
+    Returns
+    -------
+    Relay or None
+        None where a setting breaks a rule.
+    """
+    relay = None
+    error = None
+    try:
+        configuration = json.loads(orthanc.GetConfiguration())
+        settings = RelaySettings.from_section(configuration.get("Halfscan"))
+        relay = Relay(orthanc, settings, ApiClient(settings).announce)
+    except SettingsError as problem:
+        error = str(problem)
+        orthanc.LogError(f"halfscan is off: {error}")
+
+    def on_status(output: Any, _uri: str, **request: Any) -> None:
+        if request.get("method") != "GET":
+            output.SendMethodNotAllowed("GET")
+            return
+        state = {"enabled": relay is not None, "error": error}
+        if relay is not None:
+            state |= relay.status()
+        output.AnswerBuffer(json.dumps(state, indent=1), "application/json")
+
+    orthanc.RegisterRestCallback("/halfscan/status", on_status)
+    if relay is not None:
+        _follow(orthanc, relay)
+    return relay
+
+
+def _follow(orthanc: Any, relay: Relay) -> None:
+    """Start, wake and stop the relay with Orthanc's own events."""
+
+    def on_change(change_type: int, _level: int, _resource_id: str) -> None:
+        if change_type == orthanc.ChangeType.ORTHANC_STARTED:
+            relay.start()
+        elif change_type == orthanc.ChangeType.ORTHANC_STOPPED:
+            relay.stop()
+        elif change_type == orthanc.ChangeType.STABLE_SERIES:
+            relay.wake()
+
+    orthanc.RegisterOnChangeCallback(on_change)
+
+
+if __name__ == "plugin":
+    import orthanc
+
+    register(orthanc)

@@ -1,0 +1,399 @@
+"""A cursor over Orthanc's own change log, relayed to the API.
+
+The change log is the queue's source: nothing is held only in memory. The cursor lives in Orthanc
+itself, as a global property, and moves past a series only after the API has acknowledged it.
+
+Orthanc raises no ``StableSeries`` for a series that it received before it was killed: after the
+restart the change log holds the ``NewInstance`` and ``NewSeries`` rows alone, and the series says
+``IsStable``. The relay therefore follows those rows too, asks the series, and holds the cursor
+behind whatever is not yet stable.
+
+This module runs inside Orthanc: standard library only, and the Orthanc SDK is passed in.
+"""
+
+import hashlib
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = [
+    "ApiClient",
+    "ApiUnavailable",
+    "OrthancModule",
+    "Relay",
+    "RelaySettings",
+    "SettingsError",
+]
+
+FIRST_USER_PROPERTY = 1024  # Orthanc keeps the lower global properties for itself
+PAGE_ROWS = 1000
+# While the API is away, series wait in memory as identifiers only; past this many the relay stops
+# reading on. Nothing is lost: the cursor still stands before the first of them.
+MOST_WAITING = 20_000
+FOLLOWED = {"NewSeries", "NewInstance", "StableSeries"}
+
+
+class SettingsError(Exception):
+    """A setting of the section ``Halfscan`` in Orthanc's configuration breaks a rule."""
+
+
+class ApiUnavailable(Exception):
+    """The API could not be reached, or refused: the series will be announced again."""
+
+
+class AnnouncementRefused(Exception):
+    """The API will never take this announcement; the series is logged and left aside."""
+
+
+class OrthancModule(Protocol):
+    """What the relay uses of the module ``orthanc`` that the Python plugin provides."""
+
+    def RestApiGet(self, uri: str) -> bytes: ...  # noqa: N802  (Orthanc's name)
+    def GetGlobalProperty(self, number: int, default: str) -> str: ...  # noqa: N802  (Orthanc's name)
+    def SetGlobalProperty(self, number: int, value: str) -> None: ...  # noqa: N802  (Orthanc's name)
+    def LogInfo(self, message: str) -> None: ...  # noqa: N802  (Orthanc's name)
+    def LogWarning(self, message: str) -> None: ...  # noqa: N802  (Orthanc's name)
+    def LogError(self, message: str) -> None: ...  # noqa: N802  (Orthanc's name)
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """The section ``Halfscan`` of Orthanc's configuration file.
+
+    Parameters
+    ----------
+    api_url : str
+        Address of the API, such as ``http://127.0.0.1:8780``.
+    token_file : str or None
+        File that holds the bearer token of role ``service``; read again when the API refuses it.
+    token : str or None
+        The token itself, where a file is impractical.
+    start_from : {"now", "beginning"}
+        What a first start does with series that are in the archive already.
+    poll_interval_s : float
+        How often the change log is read when no callback wakes the relay [s].
+    cursor_property : int
+        Number of the global property that holds the cursor, 1024 or above.
+    """
+
+    api_url: str
+    token_file: str | None = None
+    token: str | None = None
+    start_from: str = "now"
+    poll_interval_s: float = 5.0
+    cursor_property: int = 7290
+
+    @classmethod
+    def from_section(cls, section: object) -> "RelaySettings":
+        """Check the section of the configuration file.
+
+        Raises
+        ------
+        SettingsError
+            If a name is unknown, a value is missing or breaks a rule; the message says which.
+        """
+        if not isinstance(section, dict):
+            raise SettingsError(
+                'Orthanc\'s configuration needs a section "Halfscan" with ApiUrl and TokenFile'
+            )
+        names = {
+            "ApiUrl": "api_url",
+            "TokenFile": "token_file",
+            "Token": "token",
+            "StartFrom": "start_from",
+            "PollIntervalS": "poll_interval_s",
+            "CursorProperty": "cursor_property",
+        }
+        unknown = sorted(set(section) - set(names))
+        if unknown:
+            raise SettingsError(
+                f"Halfscan.{unknown[0]} is not a setting; known: {', '.join(names)}"
+            )
+        if "ApiUrl" not in section:
+            raise SettingsError("Halfscan.ApiUrl is missing: the address of the API")
+        settings = cls(**{names[key]: value for key, value in section.items()})
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise `SettingsError` at the first value that breaks a rule."""
+        url = self.api_url
+        if not (isinstance(url, str) and url.startswith(("http://", "https://"))):
+            raise SettingsError(f"Halfscan.ApiUrl must start with http:// or https://, got {url!r}")
+        if (self.token is None) == (self.token_file is None):
+            raise SettingsError("Halfscan needs exactly one of TokenFile and Token")
+        for name, value in (("Token", self.token), ("TokenFile", self.token_file)):
+            if value is not None and not (isinstance(value, str) and value):
+                raise SettingsError(f"Halfscan.{name} must be a non-empty text")
+        if self.start_from not in {"now", "beginning"}:
+            raise SettingsError(
+                f'Halfscan.StartFrom must be "now" or "beginning", got {self.start_from!r}'
+            )
+        interval = self.poll_interval_s
+        if isinstance(interval, bool) or not isinstance(interval, int | float) or interval <= 0:
+            raise SettingsError(f"Halfscan.PollIntervalS must be above 0, got {interval!r}")
+        number = self.cursor_property
+        if isinstance(number, bool) or not isinstance(number, int) or number < FIRST_USER_PROPERTY:
+            raise SettingsError(
+                f"Halfscan.CursorProperty must be {FIRST_USER_PROPERTY} or above, got {number!r}"
+            )
+
+    def read_token(self) -> str:
+        """Give the bearer token; a missing or empty file raises `ApiUnavailable`."""
+        if self.token is not None:
+            return self.token
+        assert self.token_file is not None  # noqa: S101  (check() has made sure)
+        try:
+            token = Path(self.token_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ApiUnavailable(f"the token file cannot be read: {error}") from error
+        if not token:
+            raise ApiUnavailable(f"the token file {self.token_file!r} is empty")
+        return token
+
+
+class ApiClient:
+    """Announces series to the API over HTTP.
+
+    Parameters
+    ----------
+    settings : RelaySettings
+        Where the API is, and the token.
+    timeout_s : float
+        Longest wait for an answer [s].
+    """
+
+    def __init__(self, settings: RelaySettings, timeout_s: float = 10.0) -> None:
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._address = settings.api_url.rstrip("/") + "/api/v1/reconstructions"
+
+    def announce(self, series: dict[str, Any]) -> None:
+        """POST one series; return once the API has acknowledged it.
+
+        Raises
+        ------
+        ApiUnavailable
+            If the API cannot be reached, or does not take announcements now.
+        AnnouncementRefused
+            If the API says that the announcement itself is wrong.
+        """
+        request = urllib.request.Request(  # noqa: S310  (http or https: the settings check it)
+            self._address,
+            data=json.dumps(series).encode(),
+            method="POST",
+            headers={
+                "Content-Type": "application/json",
+                "Authorization": f"Bearer {self._settings.read_token()}",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_s):  # noqa: S310  (as above)
+                return
+        except urllib.error.HTTPError as error:
+            text = error.read(500).decode("utf-8", "replace").strip()
+            message = f"the API answered {error.code}: {text}"
+            if error.code in {400, 413, 422}:
+                raise AnnouncementRefused(message) from error
+            raise ApiUnavailable(message) from error
+        except (OSError, ValueError) as error:
+            raise ApiUnavailable(f"the API cannot be reached: {error}") from error
+
+
+class Relay:
+    """Follows the change log and announces every stable series.
+
+    Parameters
+    ----------
+    orthanc : OrthancModule
+        The Orthanc SDK.
+    settings : RelaySettings
+        Checked settings.
+    announce : callable
+        Takes the announcement of one series, returns once it is acknowledged and raises
+        `ApiUnavailable` otherwise.
+    """
+
+    def __init__(
+        self,
+        orthanc: OrthancModule,
+        settings: RelaySettings,
+        announce: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._orthanc = orthanc
+        self._settings = settings
+        self._announce = announce
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._scanned = -1  # last row of the change log that was read; -1: not started
+        self._waiting: dict[str, int] = {}  # series -> first row that is not acknowledged
+        self._announced = 0
+        self._refused = 0
+        self._last_error: str | None = None
+
+    def start(self) -> None:
+        """Follow the change log in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="halfscan-relay", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the change log now; safe from any callback, never blocks."""
+        self._wake.set()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End the thread; what is not acknowledged is found again at the next start."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def status(self) -> dict[str, Any]:
+        """Say where the relay stands, for ``GET /halfscan/status``."""
+        return {
+            "api_url": self._settings.api_url,
+            "cursor": self._cursor() if self._scanned >= 0 else None,
+            "last_change": self._scanned if self._scanned >= 0 else None,
+            "waiting_series": len(self._waiting),
+            "announced_series": self._announced,
+            "refused_series": self._refused,
+            "last_error": self._last_error,
+        }
+
+    def step(self) -> None:
+        """Read the change log to its end and announce what is stable.
+
+        Raises
+        ------
+        ApiUnavailable
+            If the API did not acknowledge a series; the cursor stands before it.
+        """
+        if self._scanned < 0:
+            self._scanned = self._first_position()
+        while len(self._waiting) < MOST_WAITING and not self._read_page():
+            pass
+        try:
+            for series_id in list(self._waiting):
+                if self._stop.is_set():
+                    break
+                if self._settle(series_id):
+                    del self._waiting[series_id]
+        finally:
+            self._save_cursor()
+
+    def _run(self) -> None:
+        pause_s = 0.0
+        while not self._stop.is_set():
+            self._wake.wait(pause_s)
+            self._wake.clear()
+            if self._stop.is_set():
+                return
+            try:
+                self.step()
+            except ApiUnavailable as error:
+                self._report(f"halfscan: {error}; trying again, nothing is lost")
+                # A callback must not hammer an API that is down.
+                self._stop.wait(min(self._settings.poll_interval_s, 5.0))
+            except Exception as error:  # noqa: BLE001  (the thread must outlive any surprise)
+                self._report(f"halfscan: the change log cannot be followed: {error!r}")
+                self._stop.wait(self._settings.poll_interval_s)
+            else:
+                if self._last_error is not None:
+                    self._orthanc.LogWarning("halfscan: the API acknowledges again")
+                self._last_error = None
+            # A series that is still arriving is asked again soon.
+            pause_s = min(1.0, self._settings.poll_interval_s)
+            if not self._waiting:
+                pause_s = self._settings.poll_interval_s
+
+    def _report(self, message: str) -> None:
+        if message != self._last_error:  # once, not at every try
+            self._orthanc.LogError(message)
+        self._last_error = message
+
+    def _first_position(self) -> int:
+        number = self._settings.cursor_property
+        saved = self._orthanc.GetGlobalProperty(number, "")
+        if saved.isdigit():
+            return int(saved)
+        if saved:
+            raise ValueError(f"global property {number} holds {saved!r}, which is not a cursor")
+        start = 0
+        if self._settings.start_from == "now":
+            start = int(self._get("/changes?last")["Last"])
+        # Saved at once: what arrives while the API is away must not be taken for old.
+        self._orthanc.SetGlobalProperty(number, str(start))
+        return start
+
+    def _read_page(self) -> bool:
+        """Take in one page of the change log; True at its end."""
+        page = self._get(f"/changes?since={self._scanned}&limit={PAGE_ROWS}")
+        for row in page["Changes"]:
+            if row["ChangeType"] in FOLLOWED:
+                series_id = row["ID"]
+                if row["ChangeType"] == "NewInstance":
+                    series_id = self._parent_series(row["ID"])
+                if series_id is not None:
+                    self._waiting.setdefault(series_id, int(row["Seq"]))
+            self._scanned = int(row["Seq"])
+        return bool(page["Done"])
+
+    def _settle(self, series_id: str) -> bool:
+        """Announce one series; False while it is still arriving."""
+        series = self._find(f"/series/{series_id}")
+        if series is None:
+            return True  # deleted meanwhile: nothing to reconstruct
+        if not series["IsStable"]:
+            return False
+        instances = self._find(f"/series/{series_id}/instances")
+        study = self._find(f"/studies/{series['ParentStudy']}")
+        if not instances or study is None:
+            return True
+        uids = sorted(i["MainDicomTags"]["SOPInstanceUID"] for i in instances)
+        try:
+            self._announce(
+                {
+                    "orthanc_series_id": series_id,
+                    "series_instance_uid": series["MainDicomTags"]["SeriesInstanceUID"],
+                    "study_instance_uid": study["MainDicomTags"]["StudyInstanceUID"],
+                    "source_digest": hashlib.sha256("\n".join(uids).encode()).hexdigest(),
+                    "n_instances": len(uids),
+                }
+            )
+        except AnnouncementRefused as error:
+            # One series that the API cannot take must not hold up those behind it.
+            self._refused += 1
+            self._orthanc.LogError(f"halfscan: series {series_id} is left aside: {error}")
+        else:
+            self._announced += 1
+        return True
+
+    def _cursor(self) -> int:
+        return min(self._waiting.values()) - 1 if self._waiting else self._scanned
+
+    def _save_cursor(self) -> None:
+        number, cursor = self._settings.cursor_property, str(self._cursor())
+        if self._orthanc.GetGlobalProperty(number, "") != cursor:
+            self._orthanc.SetGlobalProperty(number, cursor)
+
+    def _parent_series(self, instance_id: str) -> str | None:
+        instance = self._find(f"/instances/{instance_id}")
+        return None if instance is None else str(instance["ParentSeries"])
+
+    def _get(self, uri: str) -> Any:
+        return json.loads(self._orthanc.RestApiGet(uri))
+
+    def _find(self, uri: str) -> Any:
+        """GET that answers None where Orthanc says that the resource is unknown."""
+        try:
+            return self._get(uri)
+        except Exception as error:
+            # orthanc.OrthancException carries (code, text); 17 is UnknownResource.
+            if error.args and error.args[0] == 17:
+                return None
+            raise

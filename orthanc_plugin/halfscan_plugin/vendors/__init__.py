@@ -1,0 +1,1 @@
+"""One small reader for each vendor's private attributes."""
