@@ -92,24 +92,31 @@ def _skip(code: str, reason: str, *, possible: bool = True) -> Decision:
 def _object_rules(headers: Sequence[Dataset]) -> Decision | None:
     """Check what the objects are: these rules cannot be overruled."""
     for header in headers:
-        modality = str(header.get("Modality") or "")
-        if modality != "MR":
-            return _skip("not_mr", f"Modality is {modality!r}, not MR", possible=False)
-        sop_class = header.get("SOPClassUID")
-        if sop_class in {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}:
-            reason = f"{sop_class.name} cannot be written back yet"
-            return _skip("enhanced_object", reason, possible=False)
-        if sop_class != MRImageStorage:
-            name = getattr(sop_class, "name", sop_class)
-            return _skip("not_an_image", f"{name} holds no MR image", possible=False)
-        if not (header.get("Rows") and header.get("Columns")):
-            return _skip("no_pixels", "Rows and Columns are missing: no pixels", possible=False)
-        if is_halfscan_output(header):
-            return _skip("halfscan_output", "was written by Halfscan", possible=False)
-        if "MOSAIC" in _image_type(header):
-            reason = "ImageType says MOSAIC: tiles cannot be written back yet"
-            return _skip("mosaic", reason, possible=False)
+        problem = _object_problem(header)
+        if problem is not None:
+            return _skip(*problem, possible=False)
     return None
+
+
+def _object_problem(header: Dataset) -> tuple[str, str] | None:
+    """Name the code and the reason why one object cannot be reconstructed."""
+    sop_class = header.get("SOPClassUID")
+    name = getattr(sop_class, "name", sop_class)
+    modality = str(header.get("Modality") or "")
+    problem = None
+    if modality != "MR":
+        problem = ("not_mr", f"Modality is {modality!r}, not MR")
+    elif is_halfscan_output(header):
+        problem = ("halfscan_output", "was written by Halfscan")
+    elif sop_class in {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}:
+        problem = ("enhanced_object", f"{name} cannot be written back yet")
+    elif sop_class != MRImageStorage:
+        problem = ("not_an_image", f"{name} holds no MR image")
+    elif not (header.get("Rows") and header.get("Columns")):
+        problem = ("no_pixels", "Rows and Columns are missing: no pixels")
+    elif "MOSAIC" in _image_type(header):
+        problem = ("mosaic", "ImageType says MOSAIC: tiles cannot be written back yet")
+    return problem
 
 
 def _image_rules(headers: Sequence[Dataset]) -> Decision | None:

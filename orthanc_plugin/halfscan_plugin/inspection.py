@@ -1,0 +1,152 @@
+"""Series in folders: what would happen to them, and doing it without an archive."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+
+from halfscan_models.errors import ModelsError
+from halfscan_plugin.acquisition import Acquisition, read_acquisition
+from halfscan_plugin.files import Folder, read_series, write_series
+from halfscan_plugin.reconstruction import Engine
+from halfscan_plugin.rules import Decision, decide
+from halfscan_plugin.volume import UnreadableSeries, sort_slices
+
+__all__ = ["inspect_series", "reconstruct_folder"]
+
+
+def inspect_series(headers: Sequence[Dataset]) -> dict[str, Any]:
+    """Say how a series was acquired and what would happen to it.
+
+    Parameters
+    ----------
+    headers : sequence of Dataset
+        The headers of its objects.
+
+    Returns
+    -------
+    dict
+        The public contract of ``halfscan inspect --json``, and ``reason_code`` and ``instances``.
+    """
+    acquisition, decision = _judge(headers)
+    first = headers[0]
+    return {
+        "series_instance_uid": str(first.SeriesInstanceUID),
+        "manufacturer": _text(first, "Manufacturer"),
+        "series_description": _text(first, "SeriesDescription"),
+        "instances": len(headers),
+        **acquisition.as_dict(),
+        "decision": decision.action,
+        "reason_code": decision.reason_code,
+        "reason": decision.reason,
+    }
+
+
+def reconstruct_folder(
+    folder: Folder,
+    target: Path,
+    engine: Engine,
+    *,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Reconstruct the series of a folder into another.
+
+    Parameters
+    ----------
+    folder : Folder
+        What was read.
+    target : Path
+        Each derived series becomes a folder below it, named by its SeriesInstanceUID.
+    engine : Engine
+        The loaded model.
+    force : bool
+        Overrule a decision to skip where the series could be reconstructed all the same.
+    progress : callable, optional
+        Called with (slices done, all).
+
+    Returns
+    -------
+    list of dict
+        One report a series: ``status`` is done, skipped or failed, and ``reason`` says why.
+    """
+    chosen = {uid: _judge([h for _, h in items])[1] for uid, items in folder.series.items()}
+    total = sum(
+        len(folder.series[uid]) for uid, decision in chosen.items() if _goes(decision, force)
+    )
+    reports, done = [], 0
+    for uid, items in folder.series.items():
+        decision = chosen[uid]
+        report: dict[str, Any] = {
+            "series_instance_uid": uid,
+            "status": "skipped",
+            "reason_code": decision.reason_code,
+            "reason": decision.reason,
+        }
+        if _goes(decision, force):
+
+            def move(slices: int, _all: int, before: int = done) -> None:
+                if progress is not None:
+                    progress(before + slices, total)
+
+            numbers = _series_numbers(folder, items[0][1])
+            report |= _reconstruct([file for file, _ in items], target, engine, numbers, move)
+            done += len(items)
+        reports.append(report)
+    return reports
+
+
+def _reconstruct(
+    files: Sequence[Path],
+    target: Path,
+    engine: Engine,
+    numbers: dict[str, int],
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    try:
+        outcome = engine.run(read_series(files), numbers, progress)
+    except UnreadableSeries as error:
+        return {"status": "skipped", "reason_code": error.code, "reason": str(error)}
+    except ModelsError as error:
+        return {"status": "failed", "reason_code": "reconstruction_failed", "reason": str(error)}
+    place = target / outcome.series.series_instance_uid
+    written = write_series(outcome.series.datasets, place)
+    return {
+        "status": "done",
+        "derived_series_instance_uid": outcome.series.series_instance_uid,
+        "folder": str(place),
+        "files": [file.name for file in written],
+        "model_name": outcome.provenance.model_name,
+        "model_version": outcome.provenance.model_version,
+        "model_sha256": outcome.provenance.model_sha256,
+        "strength": outcome.provenance.strength,
+        "timings_s": outcome.timings_s,
+        "quality": outcome.quality,
+        "warnings": list(outcome.warnings),
+    }
+
+
+def _judge(headers: Sequence[Dataset]) -> tuple[Acquisition, Decision]:
+    ordered = sort_slices(headers)
+    acquisition = read_acquisition(ordered[0])
+    return acquisition, decide(ordered, acquisition)
+
+
+def _goes(decision: Decision, force: bool) -> bool:  # noqa: FBT001  (private, two uses)
+    return decision.action == "reconstruct" or (force and decision.possible)
+
+
+def _series_numbers(folder: Folder, header: Dataset) -> dict[str, int]:
+    """Give the SeriesNumber of the series of the same study."""
+    study = header.get("StudyInstanceUID")
+    return {
+        uid: int(items[0][1].get("SeriesNumber") or 0)
+        for uid, items in folder.series.items()
+        if items[0][1].get("StudyInstanceUID") == study
+    }
+
+
+def _text(header: Dataset, keyword: str) -> str | None:
+    value = header.get(keyword)
+    return None if value in (None, "") else str(value)

@@ -1,0 +1,35 @@
+"""The worker's log: static words with ids, never patient data."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+__all__ = ["configure", "log"]
+
+log: Any = structlog.get_logger()
+
+
+def configure(level: str, form: str) -> None:
+    """Set up structlog.
+
+    Parameters
+    ----------
+    level : {"debug", "info", "warning", "error"}
+        The least that is logged.
+    form : {"console", "json"}
+        For people or for machines.
+    """
+    renderer: Any = structlog.processors.JSONRenderer()
+    if form == "console":
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,100 @@
+"""The worker's settings: environment variables with the prefix ``HALFSCAN_WORKER_``."""
+
+import difflib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, field_validator
+
+from halfscan_plugin.errors import BadInput
+
+__all__ = ["WorkerSettings"]
+
+PREFIX = "HALFSCAN_WORKER_"
+OTHER_PREFIXES = ("HALFSCAN_API_",)  # the API reads and checks its own
+
+
+class WorkerSettings(BaseModel):
+    """What a worker needs to know; frozen, checked as a whole at the start.
+
+    Every variable may be given as ``<NAME>_FILE`` instead: a path to a file with the value, for
+    secrets. A variable that is not listed here stops the start.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    api_url: HttpUrl = HttpUrl("http://127.0.0.1:8780")
+    token: str = Field(min_length=1)
+    orthanc_url: HttpUrl = HttpUrl("http://127.0.0.1:8042")
+    orthanc_username: str | None = None
+    orthanc_password: str | None = None
+    name: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}"[:64])
+    model: str | None = None
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    lease_s: Annotated[float, Field(ge=5, le=3600)] = 60.0
+    poll_s: Annotated[float, Field(gt=0, le=300)] = 2.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    @field_validator("api_url", "orthanc_url")
+    @classmethod
+    def _no_path_lost(cls, url: HttpUrl) -> HttpUrl:
+        if url.query or url.fragment:
+            raise ValueError("an address must not have a query or a fragment")
+        return url
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> "WorkerSettings":
+        """Read the environment; arguments that are not None win.
+
+        Raises
+        ------
+        BadInput
+            If a name is unknown or a value breaks its rule; the message names the variable.
+        """
+        values: dict[str, Any] = _from_environment(environ, list(cls.model_fields))
+        values |= {name: value for name, value in overrides.items() if value is not None}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            lines = [
+                f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
+                for problem in error.errors()
+            ]
+            raise BadInput("; ".join(lines)) from error
+
+
+def _from_environment(environ: Mapping[str, str], known: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for variable, text in environ.items():
+        if not variable.startswith("HALFSCAN_") or variable.startswith(OTHER_PREFIXES):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        field = name.removesuffix("_file")
+        if not variable.startswith(PREFIX) or field not in known:
+            raise BadInput(_unknown(variable, known))
+        if text == "":
+            continue
+        if field in values:
+            raise BadInput(f"{PREFIX}{field.upper()} is given twice, as a value and as a file")
+        values[field] = _read(variable, text) if name != field else text
+    return values
+
+
+def _unknown(variable: str, known: list[str]) -> str:
+    names = [PREFIX + name.upper() for name in known]
+    near = difflib.get_close_matches(variable, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names)}"
+    return f"{variable} is not a setting{hint}"
+
+
+def _read(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{variable}: the file {path!r} cannot be read: {error}") from error
