@@ -143,7 +143,7 @@ def simulate(out: Path, *, patients: int, seed: int, as_json: bool) -> None:
         click.echo(f"{len(report.files)} files of {patients} patients in {out}, see truth.json")
 
 
-def _engine(model: str | None, strength: float, device: str, threads: int = 0) -> Any:
+def _engine(model: str | None, strength: float, device: str, threads: int | None = None) -> Any:
     """Load the model; what is wrong with it becomes one line."""
     from halfscan_models.errors import ModelsError  # noqa: PLC0415  (heavy, only here)
     from halfscan_plugin.reconstruction import Engine  # noqa: PLC0415  (as above)

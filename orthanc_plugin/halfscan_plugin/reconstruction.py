@@ -55,7 +55,7 @@ class Engine:
     strength : float
         Share of the network's result in the blend, 0 to 1.
     threads : int
-        Processor threads for the network; all cores where 0.
+        Processor threads for the network; all cores where None.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Engine:
         *,
         device: str = "cpu",
         strength: float = 1.0,
-        threads: int = 0,
+        threads: int | None = None,
     ) -> None:
         self._reconstructor: Reconstructor = load_reconstructor(
             model, device=device, threads=threads

@@ -35,7 +35,7 @@ class WorkerSettings(BaseModel):
     model: str | None = None
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
     lease_s: Annotated[float, Field(ge=5, le=3600)] = 60.0
     poll_s: Annotated[float, Field(gt=0, le=300)] = 2.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
