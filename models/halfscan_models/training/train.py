@@ -1,0 +1,268 @@
+"""The training loop: resumable, seeded, with a schedule in minutes or in steps."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from halfscan_models.errors import TrainingError
+from halfscan_models.network import BackProjectionNetwork
+from halfscan_models.training.export import export_model
+from halfscan_models.training.settings import RunSettings
+from halfscan_models.training.synthetic import PairSettings, make_batch
+
+_VALIDATION_SEED = 987_654_321
+
+
+class Pairs(Dataset[tuple[Tensor, Tensor]]):
+    """Batch number i of a run, made from the run's seed and i alone.
+
+    So a batch is the same whichever process makes it, and a continued run goes on with the pairs
+    that the interrupted one would have seen.
+    """
+
+    def __init__(self, settings: RunSettings, first: int) -> None:
+        self.settings = settings
+        self.first = first
+
+    def __len__(self) -> int:
+        """Return more batches than any run uses."""
+        return 10_000_000
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Make noisy and clean, each (batch, 1, crop, crop)."""
+        rng = np.random.default_rng([self.settings.seed, self.first + index])
+        noisy, clean = make_batch(self.settings.batch_scenes, self.settings.pairs, rng)
+        return torch.from_numpy(noisy)[:, None], torch.from_numpy(clean)[:, None]
+
+
+@dataclass
+class State:
+    """What a checkpoint holds."""
+
+    network: BackProjectionNetwork
+    average: BackProjectionNetwork
+    optimizer: torch.optim.AdamW
+    step: int = 0
+    seconds: float = 0.0
+
+
+def train(settings: RunSettings) -> Path:
+    """Train to the end of the run and export the model.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        The run. If its output folder holds a checkpoint, the run goes on from there.
+
+    Returns
+    -------
+    Path
+        The exported ONNX file.
+
+    Raises
+    ------
+    TrainingError
+        The checkpoint belongs to another run, or the loss stopped being a number.
+    """
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    settings.output.mkdir(parents=True, exist_ok=True)
+    state = _fresh(settings)
+    checkpoint = settings.output / "checkpoint.pt"
+    if checkpoint.exists():
+        _restore(state, checkpoint, settings)
+    log = _Log(settings.output / "log.jsonl")
+    log.write("started", step=state.step, seconds=state.seconds, run=settings.identity())
+    held_out = validation_set(settings)
+    _loop(settings, state, held_out, log)
+    _save(state, checkpoint, settings)
+    figures = validate(state.average, held_out)
+    path = export_model(state.average, settings, figures, state.step, state.seconds)
+    log.write("finished", step=state.step, seconds=state.seconds, **figures)
+    return path
+
+
+def progress_of(settings: RunSettings, step: int, seconds: float) -> float:
+    """Share of the run that is used, 0 to 1."""
+    if settings.minutes is not None:
+        return min(seconds / (60 * settings.minutes), 1.0)
+    return min(step / (settings.steps or 1), 1.0)
+
+
+def learning_rate(settings: RunSettings, progress: float) -> float:
+    """One cycle: a straight climb to the peak, then half a cosine down to zero."""
+    if progress < settings.warmup:
+        return settings.learning_rate * (0.05 + 0.95 * progress / settings.warmup)
+    fall = (progress - settings.warmup) / (1 - settings.warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
+
+
+def validation_set(settings: RunSettings) -> list[tuple[Tensor, Tensor]]:
+    """Fixed pairs that no training step sees: one large crop of each image."""
+    matrix = settings.pairs.matrix
+    whole = PairSettings(
+        matrix=matrix,
+        crop=matrix,
+        crops=1,
+        snr_low=settings.pairs.snr_low,
+        snr_high=settings.pairs.snr_high,
+        sigma_error=0.0,
+    )
+    pairs = []
+    for index in range(settings.validation_images):
+        noisy, clean = make_batch(1, whole, np.random.default_rng([_VALIDATION_SEED, index]))
+        pairs.append((torch.from_numpy(noisy)[:, None], torch.from_numpy(clean)[:, None]))
+    return pairs
+
+
+def validate(
+    network: BackProjectionNetwork, held_out: list[tuple[Tensor, Tensor]]
+) -> dict[str, float]:
+    """Mean peak signal-to-noise ratio [dB] of the pairs, noisy and restored, and the gain.
+
+    The peak is the 99.5th percentile of the clean image.
+    """
+    before, after = [], []
+    network.eval()
+    with torch.no_grad():
+        for noisy, clean in held_out:
+            restored = network(noisy).clamp_min(0.0)
+            peak = float(np.percentile(clean.numpy(), 99.5))
+            before.append(_psnr(noisy, clean, peak))
+            after.append(_psnr(restored, clean, peak))
+    network.train()
+    gains = np.subtract(after, before)
+    return {
+        "psnr_noisy_db": round(float(np.mean(before)), 3),
+        "psnr_restored_db": round(float(np.mean(after)), 3),
+        "gain_db": round(float(np.mean(gains)), 3),
+        "gain_worst_db": round(float(np.min(gains)), 3),
+    }
+
+
+def _psnr(image: Tensor, clean: Tensor, peak: float) -> float:
+    error = float((image - clean).pow(2).mean())
+    return 10 * math.log10(peak**2 / max(error, 1e-12))
+
+
+def _loop(
+    settings: RunSettings, state: State, held_out: list[tuple[Tensor, Tensor]], log: "_Log"
+) -> None:
+    started = time.monotonic() - state.seconds
+    saved, losses = state.seconds, []
+    for noisy, clean in _batches(settings, state.step):
+        state.seconds = time.monotonic() - started
+        progress = progress_of(settings, state.step, state.seconds)
+        if progress >= 1.0:
+            return
+        rate = learning_rate(settings, progress)
+        losses.append(_step(settings, state, noisy, clean, rate))
+        if state.step % settings.log_every == 0:
+            loss = float(np.mean(losses))
+            losses.clear()
+            log.write("step", step=state.step, seconds=state.seconds, loss=loss, rate=rate)
+        if state.seconds - saved >= 60 * settings.checkpoint_minutes:
+            saved = state.seconds
+            _save(state, settings.output / "checkpoint.pt", settings)
+            figures = validate(state.average, held_out)
+            export_model(state.average, settings, figures, state.step, state.seconds)
+            log.write("checkpoint", step=state.step, seconds=state.seconds, **figures)
+
+
+def _batches(settings: RunSettings, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    loader = DataLoader(
+        Pairs(settings, first),
+        batch_size=None,
+        num_workers=settings.workers,
+        prefetch_factor=8 if settings.workers else None,
+        worker_init_fn=_one_thread,
+    )
+    return iter(loader)
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _step(settings: RunSettings, state: State, noisy: Tensor, clean: Tensor, rate: float) -> float:
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    restored = state.network(noisy.contiguous(memory_format=torch.channels_last))
+    loss = torch.sqrt((restored - clean).pow(2) + settings.charbonnier**2).mean()
+    if not torch.isfinite(loss):
+        raise TrainingError(f"the loss is {float(loss)} at step {state.step}: lower learning_rate")
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_limit)
+    state.optimizer.step()
+    state.step += 1
+    # Early on, a long memory would hold on to the random start.
+    decay = min(settings.average, (1 + state.step) / (10 + state.step))
+    with torch.no_grad():
+        pairs = zip(state.average.parameters(), state.network.parameters(), strict=True)
+        for kept, new in pairs:
+            kept.lerp_(new, 1 - decay)
+    return float(loss.detach())
+
+
+def _fresh(settings: RunSettings) -> State:
+    size = settings.network
+    network = BackProjectionNetwork(size.channels, size.stages)
+    average = BackProjectionNetwork(size.channels, size.stages)
+    average.load_state_dict(network.state_dict())
+    # Convolutions on this layout are about a third faster on a CPU.
+    network.to(memory_format=torch.channels_last)
+    average.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    return State(network, average, optimizer)
+
+
+def _save(state: State, path: Path, settings: RunSettings) -> None:
+    content = {
+        "run": json.dumps(settings.identity(), sort_keys=True),
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "step": state.step,
+        "seconds": state.seconds,
+    }
+    # Written beside and renamed, so that an interruption leaves the last good checkpoint.
+    beside = path.with_suffix(".new")
+    torch.save(content, beside)
+    beside.replace(path)
+
+
+def _restore(state: State, path: Path, settings: RunSettings) -> None:
+    content = torch.load(path, weights_only=True)
+    if content["run"] != json.dumps(settings.identity(), sort_keys=True):
+        raise TrainingError(
+            f"{path} belongs to a run with other settings; choose another output folder"
+        )
+    state.network.load_state_dict(content["network"])
+    state.average.load_state_dict(content["average"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.step, state.seconds = content["step"], content["seconds"]
+
+
+class _Log:
+    """JSON lines in a file, and the same on the terminal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, event: str, **values: Any) -> None:
+        line = json.dumps({"event": event, **values})
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+        print(line, flush=True)
