@@ -1,0 +1,50 @@
+"""Logs: structlog over the standard library, so that gunicorn and Alembic speak the same way.
+
+An event is a static word, and its values are ids, counts and times. Nothing here ever sees a
+patient's name: the API holds none.
+"""
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+from halfscan_api.settings import Settings
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send every log line of the process to standard error, as JSON or for a terminal."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if settings.log_format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    # Alembic tells at each start which dialect it found; halfscan_api.migrate tells what matters.
+    logging.getLogger("alembic").setLevel(logging.WARNING)

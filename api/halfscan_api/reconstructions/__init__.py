@@ -1,0 +1,1 @@
+"""Reconstructions: the queue of series, and what became of each."""

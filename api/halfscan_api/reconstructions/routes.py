@@ -1,0 +1,207 @@
+"""Routes under ``/api/v1/reconstructions``.
+
+Readers get nothing here: which series was reconstructed would tell them what they must not know.
+"""
+
+from typing import Any
+
+import structlog
+from apiflask import APIBlueprint
+from flask import Response, url_for
+
+from halfscan_api.auth import Role, requires
+from halfscan_api.reconstructions import service
+from halfscan_api.reconstructions.schemas import (
+    Claim,
+    ClaimedReconstruction,
+    LeaseOut,
+    NewReconstruction,
+    Outcome,
+    ReconstructionDetail,
+    ReconstructionFilter,
+    ReconstructionOut,
+    ReconstructionPage,
+    Renewal,
+    Summary,
+)
+from halfscan_api.reconstructions.tables import Reconstruction
+from halfscan_api.state import state
+
+log = structlog.stdlib.get_logger(__name__)
+blueprint = APIBlueprint("reconstructions", __name__, tag="reconstructions")
+
+# Any: APIFlask's annotation knows no mixture of texts and whole responses; its code does.
+_CREATE_ANSWERS: Any = {
+    200: {
+        "description": "The same instances of this series were announced before",
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/ReconstructionOut"}}
+        },
+    },
+    409: "They were announced before with other facts",
+}
+_LEASE_LOST = "The token does not hold the lease, or no longer"
+
+
+@blueprint.post("")
+@requires(Role.SERVICE, Role.COORDINATOR)
+@blueprint.input(NewReconstruction)
+@blueprint.output(
+    ReconstructionOut, status_code=201, description="It is new; Location is its address"
+)
+@blueprint.doc(responses=_CREATE_ANSWERS)
+def create(json_data: NewReconstruction) -> tuple[ReconstructionOut, int, dict[str, str]]:
+    """Announce a series.
+
+    Idempotent: the same series with the same set of instances (source_digest) gives the same row.
+    With another set of instances it is another row.
+    """
+    with state().database.write() as session:
+        row, is_new = service.create(
+            session,
+            json_data,
+            max_attempts=state().settings.max_attempts,
+            now=state().clock(),
+        )
+        body = ReconstructionOut.model_validate(row)
+    if is_new:
+        log.info("reconstruction_created", id=body.id, n_instances=body.n_instances)
+    location = url_for(".get_one", reconstruction_id=body.id)
+    return body, 201 if is_new else 200, {"Location": location}
+
+
+@blueprint.post("/claim")
+@requires(Role.SERVICE)
+@blueprint.input(Claim)
+@blueprint.output(ClaimedReconstruction, description="Leased to this worker")
+@blueprint.doc(responses={204: "There is nothing to do"})
+def claim(json_data: Claim) -> ClaimedReconstruction | Response:
+    """Take the next reconstruction.
+
+    It is leased for lease_s seconds; a worker that needs longer renews the lease. A worker that
+    lets the lease run out loses the row to the next one; at the last attempt the row becomes dead.
+    """
+    body: ClaimedReconstruction | None = None
+    with state().database.write() as session:
+        row, buried = service.claim(
+            session,
+            worker=json_data.worker,
+            lease_s=json_data.lease_s or state().settings.lease_s,
+            now=state().clock(),
+        )
+        if row is not None:
+            body = ClaimedReconstruction.model_validate(row)
+    for row_id in buried:
+        log.warning("reconstruction_dead", id=row_id, cause="worker_vanished")
+    if body is None:
+        return Response(status=204)
+    log.info("reconstruction_claimed", id=body.id, attempt=body.attempt, worker=body.worker)
+    return body
+
+
+@blueprint.post("/<int:reconstruction_id>/lease")
+@requires(Role.SERVICE)
+@blueprint.input(Renewal)
+@blueprint.output(LeaseOut)
+@blueprint.doc(responses={409: _LEASE_LOST})
+def renew(reconstruction_id: int, json_data: Renewal) -> LeaseOut:
+    """Prolong a lease by its length.
+
+    Also one that has run out, while nobody else has taken the row.
+    """
+    with state().database.write() as session:
+        until = service.renew(
+            session,
+            reconstruction_id,
+            lease_token=json_data.lease_token,
+            now=state().clock(),
+        )
+    log.debug("reconstruction_lease_renewed", id=reconstruction_id)
+    return LeaseOut(lease_until=until)
+
+
+@blueprint.post("/<int:reconstruction_id>/outcome")
+@requires(Role.SERVICE)
+@blueprint.input(Outcome)
+@blueprint.output(ReconstructionOut)
+@blueprint.doc(responses={409: f"{_LEASE_LOST}; or it reported another outcome before"})
+def finish(reconstruction_id: int, json_data: Outcome) -> ReconstructionOut:
+    """Report what became of a claim.
+
+    `done` and `skipped` end it. `failed` lets it wait, each time twice as long, and try again, or
+    makes it dead after the last attempt or when it is permanent. The same report may be sent
+    again: it changes nothing and gets the same answer.
+    """
+    with state().database.write() as session:
+        row, changed = service.finish(
+            session,
+            reconstruction_id,
+            json_data,
+            settings=state().settings,
+            now=state().clock(),
+        )
+        body = ReconstructionOut.model_validate(row)
+    if changed:
+        _log_outcome(body)
+    return body
+
+
+@blueprint.get("")
+@requires(Role.SERVICE, Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(ReconstructionFilter, location="query")
+@blueprint.output(ReconstructionPage)
+def find(query_data: ReconstructionFilter) -> ReconstructionPage:
+    """List reconstructions, newest first."""
+    with state().database.read() as session:
+        page = service.find(session, query_data)
+        return ReconstructionPage(
+            items=[ReconstructionOut.model_validate(row) for row in page.items],
+            page=query_data.page,
+            per_page=query_data.per_page,
+            total=page.total,
+            pages=-(-page.total // query_data.per_page),
+        )
+
+
+@blueprint.get("/summary")
+@requires(Role.SERVICE, Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.output(Summary)
+def summarize() -> Summary:
+    """Count the reconstructions by status."""
+    with state().database.read() as session:
+        counts = service.summary(session)
+    figures: dict[str, Any] = {status.value: count for status, count in counts.items()}
+    return Summary(**figures, total=sum(counts.values()))
+
+
+@blueprint.get("/<int:reconstruction_id>")
+@requires(Role.SERVICE, Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.output(ReconstructionDetail)
+def get_one(reconstruction_id: int) -> ReconstructionDetail:
+    """Show a reconstruction and its attempts."""
+    with state().database.read() as session:
+        return ReconstructionDetail.model_validate(service.get(session, reconstruction_id))
+
+
+@blueprint.post("/<int:reconstruction_id>/retry")
+@requires(Role.SERVICE, Role.COORDINATOR)
+@blueprint.output(ReconstructionOut)
+@blueprint.doc(responses={409: "It is neither dead nor skipped"})
+def retry(reconstruction_id: int) -> ReconstructionOut:
+    """Let a dead or skipped reconstruction begin anew."""
+    with state().database.write() as session:
+        row: Reconstruction = service.retry(session, reconstruction_id, now=state().clock())
+        body = ReconstructionOut.model_validate(row)
+    log.info("reconstruction_retried", id=reconstruction_id)
+    return body
+
+
+def _log_outcome(body: ReconstructionOut) -> None:
+    event = {
+        "done": "reconstruction_done",
+        "skipped": "reconstruction_skipped",
+        "dead": "reconstruction_dead",
+        "pending": "reconstruction_failed",
+    }[body.status.value]
+    level = log.warning if body.status.value in {"dead", "pending"} else log.info
+    level(event, id=body.id, attempt=body.attempt, reason_code=body.reason_code)

@@ -1,0 +1,208 @@
+"""Bodies and queries of the reconstructions."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import Field, FiniteFloat, model_validator
+
+from halfscan_api.database import MAX_ID
+from halfscan_api.reconstructions.tables import AttemptResult, Status
+from halfscan_api.schemas import DicomUid, Input, JsonValue, Moment, OrthancId, Output, Sha256
+
+MAX_PAGE = 1_000_000
+MAX_PER_PAGE = 200
+
+LeaseSeconds = Annotated[int, Field(ge=1, le=3600, description="Length of the lease [s].")]
+LeaseToken = Annotated[str, Field(min_length=1, max_length=64)]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seconds = Annotated[FiniteFloat, Field(ge=0)]
+Query = Annotated[list[Status], Field(description="Repeat it for several."), "repeatable"]
+
+
+class NewReconstruction(Input):
+    """A series that lies complete in the archive."""
+
+    orthanc_series_id: OrthancId
+    series_instance_uid: DicomUid
+    study_instance_uid: DicomUid
+    source_digest: Annotated[
+        Sha256,
+        Field(description="sha256 over the sorted SOPInstanceUIDs, hexadecimal."),
+    ]
+    n_instances: Count
+    priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher runs first.")] = 0
+
+
+class Claim(Input):
+    """A worker asks for work."""
+
+    worker: Name
+    lease_s: LeaseSeconds | None = None
+
+
+class Renewal(Input):
+    """A worker that is still at it."""
+
+    lease_token: LeaseToken
+
+
+class OutcomeStatus(StrEnum):
+    """What a worker can report."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Outcome(Input):
+    """What became of a claim.
+
+    ``done`` needs the derived series and the model, ``skipped`` a reason_code and a reason,
+    ``failed`` an error; ``permanent`` says that another attempt would fail the same way.
+    """
+
+    lease_token: LeaseToken
+    status: OutcomeStatus
+    reason_code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    acquisition: dict[str, JsonValue] | None = None
+    derived_series_instance_uid: DicomUid | None = None
+    derived_orthanc_series_id: OrthancId | None = None
+    derived_instances: Count | None = None
+    model_name: Name | None = None
+    model_version: Name | None = None
+    model_sha256: Sha256 | None = None
+    strength: Annotated[FiniteFloat, Field(ge=0, le=10)] | None = None
+    timings_s: dict[str, Seconds] | None = None
+    quality: dict[str, JsonValue] | None = None
+    warnings: Annotated[list[str], Field(max_length=1000)] | None = None
+    error: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+    permanent: bool = False
+
+    @model_validator(mode="after")
+    def _fits_its_status(self) -> Self:
+        needed, refused = _RULES[self.status]
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"status {self.status.value} needs {', '.join(missing)}")
+        extra = [name for name in refused if getattr(self, name) not in (None, False)]
+        if extra:
+            raise ValueError(f"status {self.status.value} must not come with {', '.join(extra)}")
+        return self
+
+
+_DERIVED = ("derived_series_instance_uid", "derived_orthanc_series_id", "derived_instances")
+_FAILURE = ("error", "permanent")
+# status: the fields that it needs, the fields that would contradict it
+_RULES: dict[OutcomeStatus, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    OutcomeStatus.DONE: (
+        ("derived_series_instance_uid", "model_name", "model_version", "model_sha256"),
+        _FAILURE,
+    ),
+    OutcomeStatus.SKIPPED: (("reason_code", "reason"), (*_DERIVED, *_FAILURE)),
+    OutcomeStatus.FAILED: (("error",), _DERIVED),
+}
+# What goes from the body into the row as it is.
+OUTCOME_FIELDS = tuple(
+    name for name in Outcome.model_fields if name not in {"lease_token", "status", "permanent"}
+)
+
+
+class ReconstructionFilter(Input):
+    """Which reconstructions to list."""
+
+    status: Query = Field(default_factory=list)
+    orthanc_series_id: OrthancId | None = None
+    series_instance_uid: DicomUid | None = None
+    study_instance_uid: DicomUid | None = None
+    created_after: Moment | None = None
+    updated_after: Moment | None = None
+    page: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 1
+    per_page: Annotated[int, Field(ge=1, le=MAX_PER_PAGE)] = 50
+
+
+class ReconstructionOut(Output):
+    """A reconstruction."""
+
+    id: Annotated[int, Field(ge=1, le=MAX_ID)]
+    status: Status
+    orthanc_series_id: str
+    series_instance_uid: str
+    study_instance_uid: str
+    source_digest: str
+    n_instances: int
+    priority: int
+    attempt: Annotated[int, Field(description="Attempts that were begun since the last retry.")]
+    max_attempts: int
+    run_after: datetime
+    lease_until: datetime | None
+    worker: Annotated[str | None, Field(description="Who holds the lease, or held it last.")]
+    reason_code: str | None
+    reason: str | None
+    acquisition: dict[str, Any] | None
+    derived_series_instance_uid: str | None
+    derived_orthanc_series_id: str | None
+    derived_instances: int | None
+    model_name: str | None
+    model_version: str | None
+    model_sha256: str | None
+    strength: float | None
+    timings_s: dict[str, float] | None
+    quality: dict[str, Any] | None
+    warnings: list[str] | None
+    error: Annotated[str | None, Field(description="Of the last failed attempt, until it is done.")]
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+class ClaimedReconstruction(ReconstructionOut):
+    """A reconstruction, and the token that its worker must show."""
+
+    lease_token: str
+
+
+class AttemptOut(Output):
+    """One attempt."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    result: AttemptResult | None
+    error: str | None
+
+
+class ReconstructionDetail(ReconstructionOut):
+    """A reconstruction with its attempts, oldest first."""
+
+    attempts: list[AttemptOut]
+
+
+class ReconstructionPage(Output):
+    """One page of reconstructions, newest first."""
+
+    items: list[ReconstructionOut]
+    page: int
+    per_page: int
+    total: int
+    pages: int
+
+
+class LeaseOut(Output):
+    """How long a lease lasts now."""
+
+    lease_until: datetime
+
+
+class Summary(Output):
+    """How many reconstructions stand where."""
+
+    pending: int
+    leased: int
+    done: int
+    skipped: int
+    dead: int
+    total: int

@@ -1,0 +1,107 @@
+"""Tables of the reconstructions: the row is the truth."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import UniqueConstraint as Unique
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from halfscan_api.database import Base, Id, Json, UtcDateTime
+
+
+class Status(StrEnum):
+    """Where a reconstruction stands: ``pending -> leased -> done | skipped | dead``."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DONE = "done"
+    SKIPPED = "skipped"
+    DEAD = "dead"
+
+
+class AttemptResult(StrEnum):
+    """How an attempt ended; ``lost`` is a worker that vanished."""
+
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+def _one_of(column: str, values: type[StrEnum]) -> str:
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
+class Reconstruction(Base):
+    """One set of instances of one series, to be decided on and perhaps reconstructed."""
+
+    __tablename__ = "reconstruction"
+    __table_args__ = (
+        Unique("orthanc_series_id", "source_digest"),
+        CheckConstraint(_one_of("status", Status), name="status"),
+        Index(None, "status", "run_after"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    orthanc_series_id: Mapped[str] = mapped_column(String(64))
+    series_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    source_digest: Mapped[str] = mapped_column(String(64))
+    n_instances: Mapped[int] = mapped_column(Integer)
+
+    status: Mapped[str] = mapped_column(String(16))
+    priority: Mapped[int] = mapped_column(Integer)
+    attempt: Mapped[int] = mapped_column(Integer)
+    max_attempts: Mapped[int] = mapped_column(Integer)
+    run_after: Mapped[datetime] = mapped_column(UtcDateTime)
+    lease_token: Mapped[str | None] = mapped_column(String(64))
+    lease_s: Mapped[int | None] = mapped_column(Integer)
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    worker: Mapped[str | None] = mapped_column(String(64))
+
+    reason_code: Mapped[str | None] = mapped_column(String(64))
+    reason: Mapped[str | None] = mapped_column(Text)
+    acquisition: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    derived_series_instance_uid: Mapped[str | None] = mapped_column(String(64))
+    derived_orthanc_series_id: Mapped[str | None] = mapped_column(String(64))
+    derived_instances: Mapped[int | None] = mapped_column(Integer)
+    model_name: Mapped[str | None] = mapped_column(String(64))
+    model_version: Mapped[str | None] = mapped_column(String(64))
+    model_sha256: Mapped[str | None] = mapped_column(String(64))
+    strength: Mapped[float | None] = mapped_column(Float)
+    timings_s: Mapped[dict[str, float] | None] = mapped_column(Json)
+    quality: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    warnings: Mapped[list[str] | None] = mapped_column(Json)
+    error: Mapped[str | None] = mapped_column(Text)
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    attempts: Mapped[list["ReconstructionAttempt"]] = relationship(
+        order_by="ReconstructionAttempt.id", lazy="raise", passive_deletes=True
+    )
+
+
+class ReconstructionAttempt(Base):
+    """One claim of a reconstruction, and how it ended."""
+
+    __tablename__ = "reconstruction_attempt"
+    __table_args__ = (CheckConstraint(_one_of("result", AttemptResult), name="result"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    reconstruction_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("reconstruction.id", ondelete="CASCADE"), index=True
+    )
+    # Counts from 1 again after a retry.
+    attempt: Mapped[int] = mapped_column(Integer)
+    worker: Mapped[str] = mapped_column(String(64))
+    lease_token: Mapped[str] = mapped_column(String(64), unique=True)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    result: Mapped[str | None] = mapped_column(String(16))
+    error: Mapped[str | None] = mapped_column(Text)
+    # Recognises an outcome that is sent again because its answer was lost.
+    outcome_sha256: Mapped[str | None] = mapped_column(String(64))
