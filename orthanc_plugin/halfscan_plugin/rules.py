@@ -7,7 +7,7 @@ doi:10.1186/s41747-024-00470-0).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from halfscan_plugin.derived import is_halfscan_output
 
 __all__ = ["Decision", "decide"]
 
+ENHANCED = {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
 FEWEST_SLICES = 2
 AVERAGES_BELOW = 2.0
 SAME_ORIENTATION = 0.01  # direction cosines; scanners write one orientation with some jitter
@@ -74,15 +75,19 @@ def decide(
     Returns
     -------
     Decision
-        The first rule that matches decides.
+        The first rule that matches decides: what the objects are, what the images show, how they
+        were acquired, and last what cannot be written back. So a series that would not be
+        reconstructed anyway says why, rather than that it could not be.
     """
-    for check in (_object_rules, _image_rules):
-        decision = check(headers)
-        if decision is not None:
-            return decision
-    if complete and len(headers) < FEWEST_SLICES:
+    decision = _object_rules(headers) or _image_rules(headers) or _acquisition_rule(acquisition)
+    limit = _limit(headers)
+    if limit is not None and decision.action == "reconstruct":
+        return _skip(*limit, possible=False)
+    if limit is not None:
+        return replace(decision, possible=False)
+    if complete and len(headers) < FEWEST_SLICES and decision.action == "reconstruct":
         return _skip("single_slice", f"{len(headers)} slice, at least {FEWEST_SLICES} are needed")
-    return _acquisition_rule(acquisition)
+    return decision
 
 
 def _skip(code: str, reason: str, *, possible: bool = True) -> Decision:
@@ -108,15 +113,23 @@ def _object_problem(header: Dataset) -> tuple[str, str] | None:
         problem = ("not_mr", f"Modality is {modality!r}, not MR")
     elif is_halfscan_output(header):
         problem = ("halfscan_output", "was written by Halfscan")
-    elif sop_class in {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}:
-        problem = ("enhanced_object", f"{name} cannot be written back yet")
-    elif sop_class != MRImageStorage:
+    elif sop_class not in {MRImageStorage, *ENHANCED}:
         problem = ("not_an_image", f"{name} holds no MR image")
     elif not (header.get("Rows") and header.get("Columns")):
         problem = ("no_pixels", "Rows and Columns are missing: no pixels")
-    elif "MOSAIC" in _image_type(header):
-        problem = ("mosaic", "ImageType says MOSAIC: tiles cannot be written back yet")
     return problem
+
+
+def _limit(headers: Sequence[Dataset]) -> tuple[str, str] | None:
+    """Name what cannot be written back, whatever anyone decides."""
+    for header in headers:
+        if header.get("SOPClassUID") in ENHANCED:
+            name = header.SOPClassUID.name
+            return "enhanced_object", f"accelerated, but {name} cannot be written back yet"
+        if "MOSAIC" in _image_type(header):
+            reason = "accelerated, but ImageType says MOSAIC: tiles cannot be written back yet"
+            return "mosaic", reason
+    return None
 
 
 def _image_rules(headers: Sequence[Dataset]) -> Decision | None:
