@@ -78,7 +78,7 @@ def inspect(paths: tuple[Path, ...], *, as_json: bool) -> None:
         click.echo(f"             {report['reason']} [{report['reason_code']}]")
         for item in report["evidence"]:
             click.echo(
-                f"             {item['tag']} {item['name']} = {item['value']!r}: {item['says']}"
+                f"             {item['tag']} {item['name']} = {item['value']}: {item['says']}"
             )
 
 

@@ -36,7 +36,7 @@ class WorkerSettings(BaseModel):
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    lease_s: Annotated[float, Field(ge=5, le=3600)] = 60.0
+    lease_s: Annotated[int, Field(ge=5, le=3600)] = 60
     poll_s: Annotated[float, Field(gt=0, le=300)] = 2.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
