@@ -3,12 +3,15 @@
 import json
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from halfscan_plugin.errors import BadInput, HalfscanError
 from halfscan_plugin.progress import bar, bars
+
+if TYPE_CHECKING:
+    from halfscan_plugin.reconstruction import Engine
 
 __all__ = ["inspect", "reconstruct", "simulate", "worker"]
 
@@ -39,7 +42,13 @@ def worker(**options: Any) -> None:
     from halfscan_plugin.worker import Worker  # noqa: PLC0415  (as above)
 
     configure(settings.log_level, settings.log_format)
-    engine = _engine(settings.model, settings.strength, settings.device, settings.threads)
+    engine = _engine(
+        settings.model,
+        settings.strength,
+        device=settings.device,
+        threads=settings.threads,
+        weights=settings.weights,
+    )
     worker = Worker(
         Ledger(str(settings.api_url), settings.token),
         Archive(str(settings.orthanc_url), settings.orthanc_username, settings.orthanc_password),
@@ -108,7 +117,7 @@ def reconstruct(
         _tell_ignored(folder.ignored)
         if not folder.series:
             raise BadInput(f"no DICOM series in {source}")
-        engine = _engine(model, strength, "cpu")
+        engine = _engine(model, strength)
         reports = reconstruct_folder(
             folder, target, engine, force=force, progress=add("reconstructing slices")
         )
@@ -143,13 +152,13 @@ def simulate(out: Path, *, patients: int, seed: int, as_json: bool) -> None:
         click.echo(f"{len(report.files)} files of {patients} patients in {out}, see truth.json")
 
 
-def _engine(model: str | None, strength: float, device: str, threads: int | None = None) -> Any:
+def _engine(model: str | None, strength: float, **options: Any) -> "Engine":
     """Load the model; what is wrong with it becomes one line."""
     from halfscan_models.errors import ModelsError  # noqa: PLC0415  (heavy, only here)
     from halfscan_plugin.reconstruction import Engine  # noqa: PLC0415  (as above)
 
     try:
-        return Engine(model, device=device, strength=strength, threads=threads)
+        return Engine(model, strength=strength, **options)
     except ModelsError as error:
         raise BadInput(str(error)) from error
 

@@ -96,7 +96,7 @@ class Ledger:
         if response.ok:
             return response
         message = f"{method} {address} answered {response.status_code}: {_problem(response)}"
-        if response.status_code in {409, 410} and path != "":
+        if response.status_code == 409 and path.endswith(("/lease", "/outcome")):
             raise LeaseLost(message)
         if response.status_code >= 500 or response.status_code == 429:
             raise LedgerUnavailable(message)

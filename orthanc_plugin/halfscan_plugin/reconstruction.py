@@ -4,12 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
 
 from halfscan_models import load_reconstructor
 from halfscan_models.reconstruct import Reconstructor
+from halfscan_models.registry import WEIGHTS
 from halfscan_plugin.derived import DerivedSeries, Provenance, derive, series_uid
 from halfscan_plugin.volume import read_volume
 
@@ -56,6 +58,8 @@ class Engine:
         Share of the network's result in the blend, 0 to 1.
     threads : int
         Processor threads for the network; all cores where None.
+    weights : Path, optional
+        Folder with ``models.json`` and the weights; the package's own where None.
     """
 
     def __init__(
@@ -65,9 +69,10 @@ class Engine:
         device: str = "cpu",
         strength: float = 1.0,
         threads: int | None = None,
+        weights: Path | None = None,
     ) -> None:
         self._reconstructor: Reconstructor = load_reconstructor(
-            model, device=device, threads=threads
+            model, device=device, threads=threads, weights=weights or WEIGHTS
         )
         spec = self._reconstructor.spec
         self.provenance = Provenance(

@@ -198,7 +198,7 @@ class ApiClient:
         except urllib.error.HTTPError as error:
             text = error.read(500).decode("utf-8", "replace").strip()
             message = f"the API answered {error.code}: {text}"
-            if error.code in {400, 413, 422}:
+            if error.code in {400, 409, 413, 422}:
                 raise AnnouncementRefused(message) from error
             raise ApiUnavailable(message) from error
         except (OSError, ValueError) as error:

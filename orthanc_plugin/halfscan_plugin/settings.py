@@ -33,6 +33,7 @@ class WorkerSettings(BaseModel):
     orthanc_password: str | None = None
     name: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}"[:64])
     model: str | None = None
+    weights: Path | None = None
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -131,12 +131,18 @@ class Stack:
         Further entries of Orthanc's configuration file.
     plugin_options : dict
         Further entries of its section ``Halfscan``.
+    plugin_section : dict, optional
+        This instead of the section ``Halfscan``.
+    api_variables : dict of str to str
+        Further environment variables of the API.
     """
 
     folder: Path
     stable_age_s: int = 2
     orthanc_options: dict[str, Any] = field(default_factory=dict)
     plugin_options: dict[str, Any] = field(default_factory=dict)
+    plugin_section: dict[str, Any] | None = None
+    api_variables: dict[str, str] = field(default_factory=dict)
     programs: list[Program] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -241,7 +247,8 @@ class Stack:
             "PythonScript": str(script),
             "PythonVerbose": False,
             **self.orthanc_options,
-            "Halfscan": {
+            "Halfscan": self.plugin_section
+            or {
                 "ApiUrl": self.api_url,
                 "TokenFile": str(self.token_file),
                 "PollIntervalS": 1.0,
@@ -253,7 +260,8 @@ class Stack:
         return path
 
     def _api_environment(self) -> dict[str, str]:
-        return _clean_environment() | {"HALFSCAN_API_DATABASE_URL": self.database_url}
+        own = {"HALFSCAN_API_DATABASE_URL": self.database_url}
+        return _clean_environment() | own | self.api_variables
 
     def _halfscan(self, arguments: list[str]) -> str:
         """Run one command to its end and give its output."""
