@@ -20,6 +20,8 @@ Image = npt.NDArray[np.float64]  # (row, column)
 
 _WINDOW = 7
 _MIN_WINDOWS = 24
+# Windows along one axis that are plenty; larger images are looked at in steps.
+_PLACES = 144
 # Below this fraction of the largest value, a spread is rounding of the arithmetic, not noise.
 _ROUNDING = 1e-6
 # Mean over standard deviation of a magnitude below which a window counts as air: 1.91 for a
@@ -106,41 +108,49 @@ def _window_for(shape: tuple[int, ...]) -> int:
 
 
 def _window_statistics(pixels: Image, window: int) -> tuple[Image, Image, Image, Image]:
-    """Mean, variance about a plane, and lag-1 products of the residual, for windows in the image.
+    """Mean, variance about a plane, and lag-1 differences of the residual, for many windows.
 
-    All four are flat arrays, one value a window; windows that leave the image are not used.
+    All four are flat arrays, one value a window; windows that leave the image are not used, and
+    large images are not looked at in every place.
     """
     half = window // 2
     offsets = np.arange(-half, half + 1, dtype=np.float64)
-    flat = np.full(window, 1.0 / window)
     slope = offsets / (offsets @ offsets)
-    mean = _separable(pixels, flat, flat)
-    slope_row = _separable(pixels, slope, flat)
-    slope_column = _separable(pixels, flat, slope)
-    square = _separable(pixels * pixels, flat, flat)
-    spread = offsets @ offsets / window
-    explained = spread * (slope_row**2 + slope_column**2)
+    flat = np.full(window, 1.0 / window)
+    places = [_places(length, half) for length in pixels.shape]
+    rows = _along_rows(pixels, flat, places[0])
+    mean = _along_columns(rows, flat, places[1])
+    slopes = (
+        _along_columns(_along_rows(pixels, slope, places[0]), flat, places[1]),
+        _along_columns(rows, slope, places[1]),
+    )
+    square = _along_columns(_along_rows(pixels**2, flat, places[0]), flat, places[1])
+    explained = (offsets @ offsets / window) * (slopes[0] ** 2 + slopes[1] ** 2)
     count = window * window
     variance = np.maximum(square - mean**2 - explained, 0.0) * count / (count - 3)
     # Half the mean squared difference of neighbours, again without the plane's share: the
-    # variance less the covariance at lag 1.
+    # variance less the covariance at lag 1. The first difference of a window would reach outside.
+    inner = np.append(0.0, np.full(window - 1, 1.0 / (window - 1)))
     lags = []
-    for axis, plane in ((0, slope_row), (1, slope_column)):
-        step = np.zeros_like(pixels)
-        inner: list[slice] = [slice(None), slice(None)]
-        inner[axis] = slice(1, None)
-        step[tuple(inner)] = np.diff(pixels, axis=axis) ** 2
-        lags.append(0.5 * np.maximum(_separable(step, flat, flat) - plane**2, 0.0))
-    inside = (slice(half + 1, pixels.shape[0] - half), slice(half + 1, pixels.shape[1] - half))
-    if min(pixels[inside].shape) < 1:
-        inside = (slice(half, pixels.shape[0] - half), slice(half, pixels.shape[1] - half))
-    out = (mean, variance, lags[0], lags[1])
-    return tuple(part[inside].ravel() for part in out)  # type: ignore[return-value]
+    for axis, plane in enumerate(slopes):
+        step = np.diff(pixels, axis=axis, prepend=np.take(pixels, [0], axis=axis)) ** 2
+        weights = (inner, flat) if axis == 0 else (flat, inner)
+        step = _along_columns(_along_rows(step, weights[0], places[0]), weights[1], places[1])
+        lags.append(0.5 * np.maximum(step - plane**2, 0.0))
+    return mean.ravel(), variance.ravel(), lags[0].ravel(), lags[1].ravel()
 
 
-def _separable(pixels: Image, rows: Image, columns: Image) -> Image:
-    result = ndimage.correlate1d(pixels, rows, axis=0, mode="nearest")
-    return np.asarray(ndimage.correlate1d(result, columns, axis=1, mode="nearest"))
+def _places(length: int, half: int) -> slice:
+    """Centres along one axis of the windows that lie inside the image."""
+    return slice(half, length - half, max(1, length // _PLACES))
+
+
+def _along_rows(pixels: Image, weights: Image, places: slice) -> Image:
+    return np.asarray(ndimage.correlate1d(pixels, weights, axis=0, mode="nearest"))[places]
+
+
+def _along_columns(pixels: Image, weights: Image, places: slice) -> Image:
+    return np.asarray(ndimage.correlate1d(pixels, weights, axis=1, mode="nearest"))[:, places]
 
 
 @lru_cache(maxsize=1)
@@ -168,7 +178,7 @@ def _lowest_mode(logs: Image) -> tuple[npt.NDArray[np.bool_], float]:
     low = float(logs.min()) - 0.5
     bins = int((float(logs.max()) + 0.5 - low) / width) + 1
     counts, edges = np.histogram(logs, bins=bins, range=(low, low + bins * width))
-    density = ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0)
+    density = ndimage.gaussian_filter1d(counts.astype(np.float64), 3.0)
     inner = density[1:-1]
     peaks = 1 + np.flatnonzero((inner >= density[:-2]) & (inner > density[2:]))
     pronounced = peaks[density[peaks] >= 0.5 * density.max()]
@@ -188,9 +198,11 @@ def _lowest_mode(logs: Image) -> tuple[npt.NDArray[np.bool_], float]:
 def _correlation_table(window: int, *, dark: bool) -> tuple[Image, Image, Image]:
     """What a window shows of band-limited noise, for bands from 1 (white) down to 0.2.
 
-    The noise of an image that was zero filled by 1/b along an axis has the autocorrelation
-    sinc(b d); its magnitude in air has very nearly the square of that. A constant and a slope
-    fitted to a window take part of such noise with them.
+    Noise that was zero filled by 1/b along an axis has the autocorrelation sinc(b d); noise that
+    was filtered strongly besides has nearly a Gaussian one of the same curvature. The truth lies
+    between, and so does this table. The magnitude in air has the autocorrelation
+    (2F1(-1/2, -1/2; 1; rho^2) - 1) / (4/pi - 1) where that of the channels is rho. A constant and
+    a slope fitted to a window take part of such noise with them.
 
     Returns
     -------
@@ -198,15 +210,22 @@ def _correlation_table(window: int, *, dark: bool) -> tuple[Image, Image, Image]
         One minus the correlation of neighbours, rising; the share of the variance taken by the
         constant and by the slope, along one axis.
     """
-    bands = np.linspace(0.2, 1.0, 33)
+    bands = np.linspace(0.2, 1.0, 33)[:, None, None]
     half = window // 2
     offsets = np.arange(-half, half + 1, dtype=np.float64)
     basis = np.stack([np.full(window, window**-0.5), offsets / np.sqrt(offsets @ offsets)])
     distance = offsets[:, None] - offsets[None, :]
-    power = 2 if dark else 1
-    kernels = np.sinc(bands[:, None, None] * distance) ** power
-    taken = np.einsum("ki,bij,kj->kb", basis, kernels, basis) / window
-    return 1 - np.sinc(bands) ** power, taken[0], taken[1]
+
+    def correlation(lag: Image) -> Image:
+        rho = 0.5 * (np.sinc(bands * lag) + np.exp(-((np.pi * bands * lag) ** 2) / 6))
+        if dark:
+            rho = (special.hyp2f1(-0.5, -0.5, 1.0, rho**2) - 1) / (4 / np.pi - 1)
+        return np.asarray(rho)
+
+    taken = np.einsum("ki,bij,kj->kb", basis, correlation(distance), basis) / window
+    drop = 1 - correlation(np.ones((1, 1)))[:, 0, 0]
+    # White noise is the first point whatever the shape of the band.
+    return np.append(drop, 1.0), np.append(taken[0], 1 / window), np.append(taken[1], 1 / window)
 
 
 def _visible_share(
@@ -220,10 +239,14 @@ def _visible_share(
     drop, constant, slope = _correlation_table(window, dark=dark)
     count = window * window
     shown = float(variances.mean())
-    lags = np.array([lag_row.mean(), lag_column.mean()])
+    # Medians: a window that holds a faint edge must not speak for the others.
+    lags = shown * np.array([np.median(lag / variances) for lag in (lag_row, lag_column)])
     full = shown
+    # The slope that noise itself has in a window was taken from the differences too.
+    offsets = np.arange(window) - window // 2
+    slope_of_noise = 0.5 / (window * float(offsets @ offsets))
     for _ in range(20):
-        neighbours = np.minimum(lags / full, 1.0)
+        neighbours = np.minimum(lags / full + slope_of_noise, 1.0)
         constants = np.interp(neighbours, drop, constant)
         slopes = np.interp(neighbours, drop, slope)
         taken = constants.prod() + slopes[0] * constants[1] + constants[0] * slopes[1]

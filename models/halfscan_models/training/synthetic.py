@@ -143,7 +143,7 @@ def measure(settings: PairSettings, rng: np.random.Generator) -> Measurement:
     return Measurement(noisy, clean, noise_sd)
 
 
-# ---------------------------------------------------------------------------------- scenes
+# --- scenes ---
 
 
 def _scene(size: int, rng: np.random.Generator) -> Array:
@@ -295,7 +295,7 @@ def _body(scene: Array, rng: np.random.Generator) -> Array:
     return np.asarray(scene * np.clip((1.0 - distance) * size / 4 + 0.5, 0.0, 1.0))
 
 
-# ----------------------------------------------------------------------------- measurement
+# --- measurement ---
 
 
 def _phase(size: int, rng: np.random.Generator) -> Complex:
@@ -370,7 +370,7 @@ def _blank_margin(noisy: Array, clean: Array, rng: np.random.Generator) -> None:
             image[:, -width:] = 0.0
 
 
-# ------------------------------------------------------------------------------------ crops
+# --- crops ---
 
 
 def _crop_window(settings: PairSettings, rng: np.random.Generator) -> tuple[slice, slice]:

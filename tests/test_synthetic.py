@@ -1,0 +1,95 @@
+"""Synthetic training pairs and the file that describes a run; no PyTorch is needed here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halfscan_models import training
+from halfscan_models.errors import TrainingError
+from halfscan_models.training.settings import read_run
+from halfscan_models.training.synthetic import PairSettings, make_batch, measure
+
+SMALL = PairSettings(matrix=72, crop=32, crops=3)
+
+
+def test_batch_has_the_shape_that_was_asked_for() -> None:
+    noisy, clean = make_batch(2, SMALL, np.random.default_rng(1))
+    for images in (noisy, clean):
+        assert images.shape == (6, 32, 32)
+        assert images.dtype == np.float32
+        assert np.isfinite(images).all()
+        assert images.min() >= 0.0
+
+
+def test_same_seed_same_pairs_other_seed_other_pairs() -> None:
+    first, again, other = (make_batch(1, SMALL, np.random.default_rng(s)) for s in (5, 5, 6))
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_noise_is_what_the_measurement_says() -> None:
+    """Where the signal is strong, noisy minus clean has the stated standard deviation."""
+    rng = np.random.default_rng(2)
+    settings = PairSettings(matrix=96, snr_low=20.0, snr_high=60.0)
+    ratios = []
+    for _ in range(20):
+        image = measure(settings, rng)
+        assert np.sqrt(np.mean(image.noise_sd**2)) == pytest.approx(1.0)
+        strong = image.clean > 8
+        if strong.sum() > 1000:
+            ratios.append(((image.noisy - image.clean) / image.noise_sd)[strong].std())
+    assert len(ratios) >= 10
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.05)
+    assert np.std(ratios) < 0.15
+
+
+@pytest.mark.parametrize("snr", [3.0, 30.0, 150.0])
+def test_snr_is_the_one_that_was_asked_for(snr: float) -> None:
+    settings = PairSettings(matrix=72, snr_low=snr, snr_high=snr)
+    for seed in range(8):
+        image = measure(settings, np.random.default_rng(seed))
+        # A margin that was blanked afterwards moves the percentile a little.
+        assert np.percentile(image.clean, 99) == pytest.approx(snr, rel=0.15)
+
+
+def test_pairs_are_in_units_of_the_noise() -> None:
+    """The difference of a pair has a spread of about one, whatever the picture."""
+    noisy, clean = make_batch(20, SMALL, np.random.default_rng(3))
+    spread = (noisy - clean).std(axis=(1, 2))
+    assert 0.5 < np.median(spread) < 1.2
+
+
+def test_the_run_that_made_the_weights_can_be_read() -> None:
+    run = read_run(Path(training.__file__).with_name("run.toml"))
+    assert run.name == "dbpn-s"
+    assert run.minutes is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name = ", "cannot read run file"),
+        ('name = "a"\nversion = "1"', "needs name, version and output"),
+        ('name = "a"\nversion = "1"\noutput = "o"', "exactly one of minutes and steps"),
+        ('name = "a"\nversion = "1"\noutput = "o"\nsteps = 0', "must be > 0, got 0"),
+        ("minute = 3", "unknown setting minute; known are"),
+        ("[pairs]\ncorp = 3", "unknown setting pairs.corp"),
+        ("pairs = 3", "pairs must be a table, got 3"),
+        (
+            'name = "a"\nversion = "1"\noutput = "o"\nsteps = 1\n[pairs]\ncrop = 33',
+            "crop must be even and at most pairs.matrix",
+        ),
+    ],
+)
+def test_a_bad_run_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(content)
+    with pytest.raises(TrainingError, match=message):
+        read_run(path)
+
+
+def test_a_missing_run_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"nowhere\.toml"):
+        read_run(tmp_path / "nowhere.toml")
