@@ -46,14 +46,15 @@ def serve(ready_file: Path | None, **options: str | int | None) -> None:
         configure_logging(settings)
         if ready_file is not None and not ready_file.parent.is_dir():
             raise click.UsageError(f"--ready-file needs an existing folder, got {ready_file}")
-        listener = server.listen(settings.host, settings.port)
-        with _migrated(settings) as database:
-            name = database.name
+        # The port comes first: while it is taken, the database may well belong to who has it.
+        with server.listen(settings.host, settings.port) as listener:
+            with _migrated(settings) as database:
+                name = database.name
 
-    def announce(url: str) -> None:
-        click.echo(f"Halfscan API on {url}, documentation on {url}/docs, data in {name}")
+            def announce(url: str) -> None:
+                click.echo(f"Halfscan API on {url}, documentation on {url}/docs, data in {name}")
 
-    server.serve(settings, listener, ready_file=ready_file, announce=announce)
+            server.serve(settings, listener, ready_file=ready_file, announce=announce)
 
 
 @click.group()
@@ -118,6 +119,8 @@ def _revoke(id_or_name: str, database_url: str | None) -> None:
 def _token_database(database_url: str | None) -> Iterator[Database]:
     with one_line_errors():
         settings = Settings.load(database_url=database_url)
+        # Standard output is for the answer alone, so that a script can read it.
+        configure_logging(settings.model_copy(update={"log_level": "warning"}))
         with _migrated(settings) as database, database.explained():
             yield database
 

@@ -282,7 +282,7 @@ def summary(session: Session) -> dict[Status, int]:
     counted = session.execute(
         select(Reconstruction.status, func.count()).group_by(Reconstruction.status)
     )
-    found = {Status(status): count for status, count in counted.tuples()}
+    found = {Status(status): count for status, count in counted}
     return {status: found.get(status, 0) for status in Status}
 
 
