@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfscan_models import training
+from halfscan_models import load_reconstructor, training
 from halfscan_models.errors import TrainingError
+from halfscan_models.training.evaluate import evaluate, psnr_db
 from halfscan_models.training.settings import read_run
 from halfscan_models.training.synthetic import PairSettings, make_batch, measure
 
@@ -93,3 +94,21 @@ def test_a_bad_run_file_is_refused(tmp_path: Path, content: str, message: str) -
 def test_a_missing_run_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"nowhere\.toml"):
         read_run(tmp_path / "nowhere.toml")
+
+
+def test_the_shipped_network_gains_on_images_it_has_never_seen() -> None:
+    faint, clear = evaluate(load_reconstructor(), images=4, matrix=96, ratios=(8.0, 32.0))
+    assert faint.gain_db > 4.0
+    assert clear.gain_db > 1.0
+    assert clear.psnr_restored_db > faint.psnr_restored_db
+    for result in (faint, clear):
+        assert result.images == 4
+        assert result.gain_worst_db <= result.gain_db
+        assert result.psnr_restored_db - result.psnr_noisy_db == pytest.approx(
+            result.gain_db, abs=0.02
+        )
+
+
+def test_psnr_of_a_known_error() -> None:
+    clean = np.full((10, 10), 100.0)
+    assert psnr_db(clean + 10.0, clean) == pytest.approx(20.0)

@@ -268,8 +268,8 @@ def _session(content: bytes, spec: ModelSpec, device: str, threads: int | None) 
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Slices of one series differ little, those of the next may: keep no arena of the largest.
-    options.enable_cpu_mem_arena = False
+    # Idle threads that spin for work would take the cores from the archive beside them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
