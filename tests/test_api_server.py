@@ -291,7 +291,7 @@ def test_tokens_on_the_command_line(tmp_path: Path) -> None:
     assert len(plain.stdout.split()) == 1
     assert "cannot be shown again" in plain.stderr
     twice = halfscan(
-        "token", "create", "--role", "service", "--name", "w1", status=1, **environment
+        "token", "create", "--role", "service", "--name", "w1", status=1, environment=environment
     )
     assert twice.stdout == ""
     assert "a token named 'w1' exists (id 2)" in twice.stderr

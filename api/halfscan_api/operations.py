@@ -82,7 +82,7 @@ def readyz() -> Ready:
     if revision != migrate.head():
         raise SchemaOutdated(
             f"the schema must be at revision {migrate.head()}, got {revision or 'none'}: "
-            "run flask db upgrade, or restart with halfscan serve"
+            "run flask --app halfscan_api.wsgi db upgrade, or restart halfscan serve"
         )
     return Ready(status="ready", revision=revision)
 
