@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,19 @@ class Site:
         program.stop()
         self.stack.programs.remove(program)
 
-    @property
+    @cached_property
     def ledger(self) -> Ledger:
         return Ledger(self.stack.api_url, self.stack.token("service"))
 
-    @property
+    @cached_property
     def archive(self) -> Archive:
         return Archive(self.stack.orthanc_url)
+
+    def close(self) -> None:
+        """End everything."""
+        for name in {"ledger", "archive"} & set(vars(self)):
+            getattr(self, name).close()
+        self.stack.stop()
 
     def send(self, files: list[Path]) -> None:
         send(files, self.stack.dicom_port)
@@ -138,19 +145,18 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
         find_orthanc()
     except StartFailed as error:
         pytest.skip(str(error))
-    stacks = []
+    sites: list[Site] = []
 
     def make(**options: Any) -> Site:
         # A space in the path, as in many a user's home.
-        folder = tmp_path / f"site {len(stacks)}"
+        folder = tmp_path / f"site {len(sites)}"
         folder.mkdir()
-        stack = Stack(folder, **{"stable_age_s": 1, **options})
-        stacks.append(stack)
-        return Site(stack)
+        sites.append(Site(Stack(folder, **{"stable_age_s": 1, **options})))
+        return sites[-1]
 
     yield make
-    for stack in stacks:
-        stack.stop()
+    for each in sites:
+        each.close()
 
 
 @pytest.fixture

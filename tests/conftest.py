@@ -12,7 +12,7 @@ pytest_plugins = ["archive_fixtures"]
 def cases() -> Path:
     """Folder with the real MR series, which are no part of the project."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "cases"
-    folder = Path(os.environ.get("HALFSCAN_CASES") or beside)
+    folder = Path(os.environ.get("MR_CASES") or beside)
     if not (folder / "truth.json").exists():
-        pytest.skip("the real MR series are not here: HALFSCAN_CASES or ../shared/cases")
+        pytest.skip("the real MR series are not here: MR_CASES or ../shared/cases")
     return folder

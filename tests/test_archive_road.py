@@ -170,7 +170,9 @@ def test_what_was_there_before_the_plugin(
     make_site: Callable[..., Site], fast_series: list[Path], variant: Any, start_from: str
 ) -> None:
     site = make_site(plugin_options={"StartFrom": start_from})
-    site.stack.orthanc_options["PythonScript"] = ""  # an archive without the plugin
+    nothing = site.stack.folder / "nothing.py"  # an archive without the plugin
+    nothing.touch()
+    site.stack.orthanc_options["PythonScript"] = str(nothing)
     site.start("api", "orthanc")
     site.send(fast_series)
     site.stop("orthanc")

@@ -11,11 +11,11 @@ from io import BytesIO
 from typing import Any
 
 import httpx
-from pydicom import Dataset, dcmread, dcmwrite
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset, dcmwrite
 from pyorthanc import Orthanc
 
 from halfscan_plugin.errors import HalfscanError
+from halfscan_plugin.files import parse
 from halfscan_plugin.volume import UnreadableSeries
 
 __all__ = ["Archive", "ArchiveUnavailable", "SeriesNotFound", "StoreRefused", "StoredSeries"]
@@ -63,20 +63,34 @@ class Archive:
     ) -> None:
         self._url = url.rstrip("/")
         self._client = Orthanc(
-            self._url, username=username, password=password, timeout=timeout_s, trust_env=False
+            self._url,
+            username=username,
+            password=password,
+            timeout=timeout_s,
+            trust_env=False,
+            # pyorthanc itself tells an error's status only in the text of its message.
+            event_hooks={"response": [httpx.Response.raise_for_status]},
         )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def ping(self) -> dict[str, Any]:
         """Ask Orthanc who it is; raise `ArchiveUnavailable` if it does not say."""
-        with self._errors():
-            system: dict[str, Any] = self._client.get_system()
-            return system
+        try:
+            with self._errors():
+                system: dict[str, Any] = self._client.get_system()
+                _ = system["Version"]
+        except SeriesNotFound as error:
+            raise ArchiveUnavailable(f"what answers at {self._url} is not Orthanc") from error
+        return system
 
     def instance_ids(self, series_id: str) -> list[str]:
         """List Orthanc's identifiers of the instances of a series."""
         with self._errors():
             series = self._client.get_series_id(series_id)
-        return sorted(series["Instances"])
+            return sorted(series["Instances"])
 
     def dataset(self, instance_id: str) -> Dataset:
         """Read one instance, pixels included.
@@ -89,11 +103,9 @@ class Archive:
         with self._errors():
             content: bytes = self._client.get_instances_id_file(instance_id)
         try:
-            return dcmread(BytesIO(content))
-        except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError) as error:
-            raise UnreadableSeries(
-                "damaged_file", f"instance {instance_id} cannot be parsed: {error}"
-            ) from error
+            return parse(BytesIO(content))
+        except UnreadableSeries as error:
+            raise UnreadableSeries(error.code, f"instance {instance_id}: {error}") from error
 
     def series_numbers(self, series_id: str) -> dict[str, int]:
         """Give the SeriesNumber of every series in the same study, by SeriesInstanceUID."""
@@ -143,13 +155,16 @@ class Archive:
                     added.append(answer["ID"])
                 if progress is not None:
                     progress(number, len(datasets))
-            held = len(self.instance_ids(series_id))
-            if held != len(datasets):
-                raise StoreRefused(f"the archive holds {held} of {len(datasets)} derived instances")
-        except HalfscanError:
+            self._check_complete(series_id, len(datasets))
+        except Exception:
             self._remove(added)
             raise
-        return StoredSeries(series_id, held)
+        return StoredSeries(series_id, len(datasets))
+
+    def _check_complete(self, series_id: str, expected: int) -> None:
+        held = len(self.instance_ids(series_id))
+        if held != expected:
+            raise StoreRefused(f"the archive holds {held} of {expected} derived instances")
 
     def _store_one(self, dataset: Dataset) -> dict[str, Any]:
         buffer = BytesIO()
@@ -183,4 +198,8 @@ class Archive:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ArchiveUnavailable(
                 f"Orthanc at {self._url} cannot be reached: {error}"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArchiveUnavailable(
+                f"what answers at {self._url} is not Orthanc: {error!r}"
             ) from error

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,19 +50,24 @@ def worker(**options: Any) -> None:
         threads=settings.threads,
         weights=settings.weights,
     )
-    worker = Worker(
-        Ledger(str(settings.api_url), settings.token),
-        Archive(str(settings.orthanc_url), settings.orthanc_username, settings.orthanc_password),
-        engine,
-        name=settings.name,
-        lease_s=settings.lease_s,
-        poll_s=settings.poll_s,
+    ledger = Ledger(str(settings.api_url), settings.token)
+    archive = Archive(
+        str(settings.orthanc_url), settings.orthanc_username, settings.orthanc_password
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
-    log.info("worker_started", worker=settings.name, model=engine.provenance.model_name)
-    worker.run()
-    log.info("worker_stopped", worker=settings.name)
+    with closing(ledger), closing(archive):
+        worker = Worker(
+            ledger,
+            archive,
+            engine,
+            name=settings.name,
+            lease_s=settings.lease_s,
+            poll_s=settings.poll_s,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        log.info("worker_started", worker=settings.name, model=engine.provenance.model_name)
+        worker.run()
+        log.info("worker_stopped", worker=settings.name)
 
 
 @click.command()
@@ -82,13 +88,18 @@ def inspect(paths: tuple[Path, ...], *, as_json: bool) -> None:
         click.echo(json.dumps(reports, indent=1))
         return
     for report in reports:
-        click.echo(f"{report['decision']:11}  {report['series_instance_uid']}")
-        click.echo(f"             {report['manufacturer']}: {report['series_description']}")
-        click.echo(f"             {report['reason']} [{report['reason_code']}]")
-        for item in report["evidence"]:
-            click.echo(
-                f"             {item['tag']} {item['name']} = {item['value']}: {item['says']}"
-            )
+        lines = [
+            f"{report['decision']:11}  {report['series_instance_uid']}",
+            f"             {report['manufacturer']}: {report['series_description']}",
+            f"             {report['reason']} [{report['reason_code']}]",
+        ]
+        lines += [
+            f"             {item['tag']} {item['name']} = {item['value']}: {item['says']}"
+            for item in report["evidence"]
+        ]
+        for line in lines:
+            # What a header holds must not move the cursor of a terminal.
+            click.echo("".join(c if c.isprintable() else "?" for c in line))
 
 
 @click.command()

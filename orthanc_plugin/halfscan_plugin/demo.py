@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,32 +105,35 @@ def _send_exam(stack: Stack, add: Bar) -> Sent:
 
 def _wait(stack: Stack, sent: Sent, progress: Callable[[int, int], None]) -> list[dict[str, Any]]:
     """Wait until every series of the exam has its outcome."""
-    ledger = Ledger(stack.api_url, stack.token("service"))
     deadline = time.monotonic() + LONGEST_WAIT_S
-    while True:
-        stack.check()
-        rows: list[dict[str, Any]] = []
-        try:
-            rows = ledger.rows(per_page=100)["items"]
-        except LedgerUnavailable:
+    with closing(Ledger(stack.api_url, stack.token("service"))) as ledger:
+        while len(finished := _finished(ledger, sent)) < len(sent.descriptions):
+            progress(len(finished), len(sent.descriptions))
+            stack.check()
             if time.monotonic() > deadline:
-                raise
-        ours = [row for row in rows if row["series_instance_uid"] in sent.descriptions]
-        finished = [row for row in ours if row["status"] in FINAL]
-        progress(len(finished), len(sent.descriptions))
-        if len(finished) == len(sent.descriptions):
-            break
-        if time.monotonic() > deadline:
-            raise DemoFailed(
-                f"only {len(finished)} of {len(sent.descriptions)} series were finished "
-                f"after {LONGEST_WAIT_S:g} s"
-            )
-        time.sleep(0.3)
+                raise DemoFailed(
+                    f"only {len(finished)} of {len(sent.descriptions)} series were finished "
+                    f"after {LONGEST_WAIT_S:g} s"
+                )
+            time.sleep(0.3)
+    progress(len(finished), len(sent.descriptions))
     for row in finished:
         if row["status"] != "done":
             why = row.get("reason") or row.get("error")
             raise DemoFailed(f"series {row['series_instance_uid']} is {row['status']}: {why}")
     return sorted(finished, key=lambda row: int(row["id"]))
+
+
+def _finished(ledger: Ledger, sent: Sent) -> list[dict[str, Any]]:
+    try:
+        rows = ledger.rows(per_page=100)["items"]
+    except LedgerUnavailable:
+        return []  # busy, or gone: then Stack.check says so
+    return [
+        row
+        for row in rows
+        if row["series_instance_uid"] in sent.descriptions and row["status"] in FINAL
+    ]
 
 
 def _report(row: dict[str, Any], sent: Sent) -> dict[str, Any]:
