@@ -1,5 +1,6 @@
 """Synthetic training pairs and the file that describes a run; no PyTorch is needed here."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from halfscan_models import load_reconstructor, training
 from halfscan_models.errors import TrainingError
+from halfscan_models.training.__main__ import main
 from halfscan_models.training.evaluate import evaluate, psnr_db
 from halfscan_models.training.settings import read_run
 from halfscan_models.training.synthetic import PairSettings, make_batch, measure
@@ -72,7 +74,11 @@ def test_the_run_that_made_the_weights_can_be_read() -> None:
     ("content", "message"),
     [
         ("name = ", "cannot read run file"),
-        ('name = "a"\nversion = "1"', "needs name, version and output"),
+        ('name = "a"', "must give version, output"),
+        ("name = 3", "name must be str, got 3"),
+        ('minutes = "long"', "minutes must be float or int, got 'long'"),
+        ("seed = true", "seed must be int, got True"),
+        ("[network]\nchannels = 1.5", "network.channels must be int, got 1.5"),
         ('name = "a"\nversion = "1"\noutput = "o"', "exactly one of minutes and steps"),
         ('name = "a"\nversion = "1"\noutput = "o"\nsteps = 0', "must be > 0, got 0"),
         ("minute = 3", "unknown setting minute; known are"),
@@ -112,3 +118,10 @@ def test_the_shipped_network_gains_on_images_it_has_never_seen() -> None:
 def test_psnr_of_a_known_error() -> None:
     clean = np.full((10, 10), 100.0)
     assert psnr_db(clean + 10.0, clean) == pytest.approx(20.0)
+
+
+@pytest.mark.skipif(find_spec("torch") is not None, reason="PyTorch is installed")
+def test_training_without_pytorch_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(training.__file__).with_name("run.toml")
+    assert main([str(run)]) == 1
+    assert "training needs torch: pip install 'halfscan[train]'" in capsys.readouterr().err

@@ -27,10 +27,11 @@ _ROUNDING = 1e-6
 # Mean over standard deviation of a magnitude below which a window counts as air: 1.91 for a
 # Rayleigh distribution, more where part of the spread is lost to the plane.
 _DARK_RATIO = 2.6
-# Largest distance between the tenth percentile and the mode of the windows that noise explains
-# [natural logarithm]: 0.13 for white noise, 0.25 for noise zero filled twofold, and a varying
-# geometry factor on top.
-_SPREAD = 0.5
+# Largest distance between the fifth percentile of the windows and their mode that noise explains
+# [natural logarithm]: 0.2 for white noise, 0.45 in air and where noise was zero filled twofold,
+# and some variation of the geometry factor.
+_QUIETEST = 0.05
+_SPREAD = 0.6
 
 
 def estimate_noise_sd(image: npt.ArrayLike) -> float:
@@ -182,11 +183,11 @@ def _lowest_mode(logs: Image) -> tuple[npt.NDArray[np.bool_], float]:
     inner = density[1:-1]
     peaks = 1 + np.flatnonzero((inner >= density[:-2]) & (inner > density[2:]))
     pronounced = peaks[density[peaks] >= 0.5 * density.max()]
-    # Noise alone spreads little from window to window; where the quietest tenth lies far below
+    # Noise alone spreads little from window to window; where the quietest ones lie far below
     # the mode, the mode is anatomy.
     mode = min(
         float(edges[pronounced[0]] + width / 2),
-        float(np.quantile(logs, 0.1)) + _SPREAD,
+        float(np.quantile(logs, _QUIETEST)) + _SPREAD,
     )
     near = np.abs(logs - mode) < 0.15
     if not near.any():

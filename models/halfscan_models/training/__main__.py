@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from halfscan_models.errors import ModelsError, TrainingError
@@ -27,10 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(settings: RunSettings) -> Path:
-    try:
-        import torch  # noqa: F401, PLC0415  # asked for here, so that its absence gets a message
-    except ImportError as error:
-        raise TrainingError("training needs PyTorch: pip install 'halfscan[train]'") from error
+    # Asked for before hours are spent: the export at the end needs onnx.
+    for module in ("torch", "onnx"):
+        if find_spec(module) is None:
+            raise TrainingError(f"training needs {module}: pip install 'halfscan[train]'")
     from halfscan_models.training.train import train  # noqa: PLC0415  # needs PyTorch
 
     return train(settings)

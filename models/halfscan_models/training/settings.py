@@ -3,7 +3,7 @@
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from halfscan_models.errors import TrainingError
 from halfscan_models.training.synthetic import PairSettings
@@ -111,7 +111,8 @@ def read_run(path: Path) -> RunSettings:
     Raises
     ------
     TrainingError
-        The file is missing or no TOML, a name is unknown, or a value is out of range.
+        The file is missing or no TOML, a name is unknown, or a value is of another type or out of
+        range.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -120,10 +121,10 @@ def read_run(path: Path) -> RunSettings:
     _check_names(values, RunSettings, "")
     values["network"] = _table(values.get("network", {}), NetworkSettings, "network.")
     values["pairs"] = _table(values.get("pairs", {}), PairSettings, "pairs.")
-    try:
-        return RunSettings(**{**values, "output": Path(values["output"])})
-    except (KeyError, TypeError) as error:
-        raise TrainingError(f"run file {path} needs name, version and output: {error}") from error
+    missing = [name for name in ("name", "version", "output") if name not in values]
+    if missing:
+        raise TrainingError(f"run file {path} must give {', '.join(missing)}")
+    return RunSettings(**{**values, "output": Path(values["output"])})
 
 
 def _table(values: Any, kind: type, prefix: str) -> Any:
@@ -134,6 +135,24 @@ def _table(values: Any, kind: type, prefix: str) -> Any:
 
 
 def _check_names(values: dict[str, Any], kind: type, prefix: str) -> None:
-    known = {entry.name for entry in fields(kind)}
-    for name in sorted(set(values) - known):
-        raise TrainingError(f"unknown setting {prefix}{name}; known are {', '.join(sorted(known))}")
+    """Refuse names that do not exist and values of another type than the field's."""
+    known = {entry.name: entry.type for entry in fields(kind)}
+    for name, value in values.items():
+        if name not in known:
+            raise TrainingError(
+                f"unknown setting {prefix}{name}; known are {', '.join(sorted(known))}"
+            )
+        allowed = _types(known[name])
+        if allowed and (isinstance(value, bool) or not isinstance(value, allowed)):
+            names = " or ".join(part.__name__ for part in allowed)
+            raise TrainingError(f"{prefix}{name} must be {names}, got {value!r}")
+
+
+def _types(annotation: Any) -> tuple[type, ...]:
+    """What a TOML value for a field may be; nothing for a table, which is checked by itself."""
+    parts = get_args(annotation) or (annotation,)
+    if float in parts:
+        return (float, int)
+    if Path in parts:
+        return (str,)
+    return tuple(part for part in parts if part in (int, str))
