@@ -11,14 +11,24 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 
+from halfscan_plugin.headers import items, text, uid
 from halfscan_plugin.vendors import siemens
 from halfscan_plugin.vendors.findings import Evidence, Findings, add_number, evidence_of
 
-__all__ = ["Acquisition", "read_acquisition"]
+__all__ = ["ENHANCED", "MR_IMAGES", "Acquisition", "read_acquisition"]
 
+ENHANCED = {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
+MR_IMAGES = {MRImageStorage, *ENHANCED}
 ACCELERATED_FROM = 2.0  # "accelerated" means a factor of at least two
 
+# Under this technique the factor out of plane counts the slices that are excited at once.
+MULTIBAND_SENSE = "MBSENSE"
 # A vendor's reader, and the start of (0008,0070) Manufacturer that it answers to.
 READERS = (("SIEMENS", siemens.read),)
 
@@ -79,11 +89,14 @@ def read_acquisition(header: Dataset) -> Acquisition:
     Returns
     -------
     Acquisition
-        Facts that no attribute supports are None.
+        Facts that no attribute supports are None; of an object that holds no MR image, such as
+        raw data with the protocol of its scan, all of them.
     """
     findings = Findings()
+    if uid(header, "SOPClassUID") not in MR_IMAGES:
+        return Acquisition()
     _read_public(header, findings)
-    manufacturer = str(header.get("Manufacturer") or "").upper()
+    manufacturer = text(header, "Manufacturer").upper()
     for start, read in READERS:
         if manufacturer.startswith(start):
             read(header, findings)
@@ -93,45 +106,47 @@ def read_acquisition(header: Dataset) -> Acquisition:
 def _places(header: Dataset) -> Iterator[Dataset]:
     """Yield the places where the public attributes may stand, the most general one first."""
     yield header
-    groups = list(header.get("SharedFunctionalGroupsSequence") or [])
+    groups = items(header, "SharedFunctionalGroupsSequence")
     # Frames of one series share their protocol: the first speaks for all.
-    groups += list(header.get("PerFrameFunctionalGroupsSequence") or [])[:1]
+    groups += items(header, "PerFrameFunctionalGroupsSequence")[:1]
     for group in groups:
         for name in ("MRModifierSequence", "MRAveragesSequence"):
-            yield from group.get(name) or []
+            yield from items(group, name)
 
 
 def _read_public(header: Dataset, findings: Findings) -> None:
-    for place in _places(header):
-        add_number(
-            place, "ParallelReductionFactorInPlane", "in_plane_factor", findings, "factor in plane"
-        )
-        add_number(
-            place,
-            "ParallelReductionFactorOutOfPlane",
-            "slice_factor",
-            findings,
-            "factor along slices",
-        )
-        add_number(place, "NumberOfAverages", "averages", findings, "averages")
-        technique = str(place.get("ParallelAcquisitionTechnique") or "")
+    places = list(_places(header))
+    techniques = {text(place, "ParallelAcquisitionTechnique") for place in places}
+    slices = ("slice_factor", "factor along slices")
+    if MULTIBAND_SENSE in techniques:
+        slices = ("multiband_factor", "slices excited at once")
+    for place in places:
+        for keyword, fact, says in (
+            ("ParallelReductionFactorInPlane", "in_plane_factor", "factor in plane"),
+            ("ParallelReductionFactorOutOfPlane", *slices),
+            ("NumberOfAverages", "averages", "averages"),
+        ):
+            add_number(place, keyword, fact, findings, says)
+        technique = text(place, "ParallelAcquisitionTechnique")
         if technique:
             findings.evidence.append(
                 evidence_of(place, "ParallelAcquisitionTechnique", f"technique {technique}")
             )
         _read_partial_fourier(place, findings)
+    # Only now: a factor is believed wherever it stands, this flag where there is none.
+    for place in places:
         _read_parallel_acquisition(place, findings)
 
 
 def _read_partial_fourier(place: Dataset, findings: Findings) -> None:
-    value = str(place.get("PartialFourier") or "")
+    value = text(place, "PartialFourier")
     if value in {"YES", "NO"}:
         says = "partial Fourier" if value == "YES" else "no partial Fourier"
         findings.add("partial_fourier", value == "YES", evidence_of(place, "PartialFourier", says))
 
 
 def _read_parallel_acquisition(place: Dataset, findings: Findings) -> None:
-    value = str(place.get("ParallelAcquisition") or "")
+    value = text(place, "ParallelAcquisition")
     if value == "YES":
         # Some exports write YES with every factor 1.0: the factors are believed, not this.
         findings.evidence.append(

@@ -11,18 +11,23 @@ Everything is a function of the source, the model and the settings: doing it twi
 bytes, so a repeated attempt stores nothing twice.
 """
 
+import contextlib
 import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset, FileMetaDataset
+from pydicom import DataElement, Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from halfscan_plugin.volume import SeriesVolume, decoded, stored_values
+from halfscan_plugin.headers import elements, items, text, texts
+from halfscan_plugin.volume import SeriesVolume, stored_values
 
 __all__ = ["DerivedSeries", "Provenance", "derive", "is_halfscan_output", "series_uid"]
 
@@ -49,6 +54,21 @@ DROPPED = (
     "FloatPixelData",
     "DoubleFloatPixelData",
 )
+# What the derived objects say in their own words; an element of the source, whose value
+# representation may be wrong, must not be in the way.
+WRITTEN = (
+    "ImageType",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "DerivationDescription",
+    "DerivationCodeSequence",
+    "SourceImageSequence",
+    "ContributingEquipmentSequence",
+    "HighBit",
+)
+NOT_COPIED = frozenset(DROPPED + WRITTEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +103,8 @@ class DerivedSeries:
 
 def is_halfscan_output(header: Dataset) -> bool:
     """Tell whether Halfscan wrote an object, from its ContributingEquipmentSequence."""
-    equipment = header.get("ContributingEquipmentSequence") or []
-    return any(item.get("Manufacturer") == MANUFACTURER for item in equipment)
+    equipment = items(header, "ContributingEquipmentSequence")
+    return any(text(item, "Manufacturer") == MANUFACTURER for item in equipment)
 
 
 def series_uid(sources: Sequence[Dataset], provenance: Provenance) -> str:
@@ -132,17 +152,16 @@ def derive(
     identity = _identity(source.sources, provenance)
     uid = _uid("series", *identity)
     datasets, clipped = [], 0
-    for dataset, values, padding in zip(source.sources, result, source.padding, strict=True):
-        pixels = stored_values(dataset, values)
-        clipped += int(np.count_nonzero(np.abs(pixels - _exact(dataset, values)) > 1))
-        if padding.any():
-            pixels[padding] = decoded(dataset)[padding]
+    for index, dataset in enumerate(source.sources):
+        pixels, beyond = stored_values(source, result, index)
+        clipped += beyond
         derived = _copy_header(dataset)
         derived.SeriesInstanceUID = uid
         derived.SOPInstanceUID = _uid("instance", str(dataset.SOPInstanceUID), *identity)
         derived.SeriesNumber = series_number
         derived.SeriesDescription = _description(dataset, description)
         _describe(derived, dataset, provenance)
+        _leave_out_unwritable(derived)
         _set_pixels(derived, pixels)
         datasets.append(derived)
     return DerivedSeries(uid, tuple(datasets), clipped)
@@ -163,38 +182,61 @@ def _uid(*parts: str) -> str:
     return str(generate_uid(entropy_srcs=list(parts)))
 
 
-def _exact(dataset: Dataset, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Give the stored values before rounding and clipping."""
-    slope = float(dataset.get("RescaleSlope") or 1.0)
-    intercept = float(dataset.get("RescaleIntercept") or 0.0)
-    return (values.astype(np.float64) - intercept) / slope
-
-
 def _copy_header(dataset: Dataset) -> Dataset:
     """Copy the public attributes that stay true: patient, study, geometry, acquisition."""
-    header = Dataset()
-    for element in dataset:
-        if not element.tag.is_private and element.keyword not in DROPPED:
-            header[element.tag] = copy.deepcopy(element)
-    header.remove_private_tags()  # inside sequences too
+    header = _copy(dataset, leave=NOT_COPIED)
     header.file_meta = FileMetaDataset()
     header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     return header
 
 
+def _copy(dataset: Dataset, leave: frozenset[str] = frozenset()) -> Dataset:
+    """Copy the public elements that can be read, with those of sequences below."""
+    copied = Dataset()
+    for found in elements(dataset):
+        # Groups up to 7 belong to messages, files and directories, never to an object.
+        if found.tag.is_private or found.tag.group < 8 or found.keyword in leave:
+            continue
+        if isinstance(found.value, DicomSequence):
+            below = DicomSequence([_copy(item) for item in found.value])
+            copied.add(DataElement(found.tag, "SQ", below))
+        else:
+            copied.add(copy.deepcopy(found))
+    return copied
+
+
+def _leave_out_unwritable(header: Dataset) -> None:
+    """Remove what can be read but not be written, such as a number with a replaced character."""
+    if _is_writable(header):
+        return
+    for tag in sorted(header.keys()):
+        single = Dataset()
+        single[tag] = header[tag]
+        if not _is_writable(single):
+            del header[tag]
+
+
+def _is_writable(header: Dataset) -> bool:
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    # What pydicom raises depends on the value representation.
+    with contextlib.suppress(Exception):
+        write_dataset(buffer, header)
+        return True
+    return False
+
+
 def _description(dataset: Dataset, description: str | None) -> str:
-    text = description or f"{dataset.get('SeriesDescription') or 'MR'} HS"
-    if len(text) > 64:  # the longest LO
-        text = text[:61] + " HS"
-    return text
+    # One value: a backslash in the source's description would separate two.
+    name = description or f"{text(dataset, 'SeriesDescription') or 'MR'} HS"
+    name = name.replace("\\", "/")
+    return name if len(name) <= 64 else name[:61] + " HS"  # the longest LO
 
 
 def _describe(derived: Dataset, source: Dataset, provenance: Provenance) -> None:
     """Say what was done, with what, to which image."""
-    image_type = source.get("ImageType") or []
-    values = [image_type] if isinstance(image_type, str) else list(image_type)
-    derived.ImageType = ["DERIVED", "SECONDARY", *values[2:]]
+    derived.ImageType = ["DERIVED", "SECONDARY", *texts(source, "ImageType")[2:]]
     model = f"{provenance.model_name} {provenance.model_version}"
     derived.DerivationDescription = (
         f"Halfscan {provenance.software_version}: deep-learning noise reduction, model {model}, "
@@ -216,9 +258,8 @@ def _describe(derived: Dataset, source: Dataset, provenance: Provenance) -> None
     equipment.ManufacturerModelName = model
     equipment.SoftwareVersions = provenance.software_version
     equipment.ContributionDescription = f"ONNX model sha256 {provenance.model_sha256}"
-    derived.ContributingEquipmentSequence = DicomSequence(
-        [*(derived.get("ContributingEquipmentSequence") or []), equipment]
-    )
+    earlier = [_copy(item) for item in items(source, "ContributingEquipmentSequence")]
+    derived.ContributingEquipmentSequence = DicomSequence([*earlier, equipment])
     derived.file_meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
 
 
@@ -230,16 +271,12 @@ def _code(value: str, meaning: str) -> Dataset:
     return code
 
 
-def _set_pixels(derived: Dataset, pixels: npt.NDArray[np.int64]) -> None:
+def _set_pixels(derived: Dataset, pixels: npt.NDArray[np.integer[Any]]) -> None:
     """Store the pixels in the source's own bit depth, uncompressed."""
+    derived.HighBit = int(derived.BitsStored) - 1
     signed = derived.PixelRepresentation == 1
     bits = int(derived.BitsAllocated)
     dtype = np.dtype(f"{'i' if signed else 'u'}{bits // 8}").newbyteorder("<")
     data = pixels.astype(dtype).tobytes()
     derived.PixelData = data + b"\0" * (len(data) % 2)  # even length, PS3.5 section 7.1
     derived["PixelData"].VR = "OB" if bits <= 8 else "OW"
-
-
-def is_uid(value: object) -> bool:
-    """Tell whether a value is a valid UID (PS3.5 section 9.1)."""
-    return isinstance(value, str) and UID(value).is_valid

@@ -6,13 +6,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.errors import InvalidDicomError
 
 from halfscan_plugin.errors import BadInput
+from halfscan_plugin.headers import text
+from halfscan_plugin.volume import UnreadableSeries
 
-__all__ = ["Folder", "read_folder", "read_series", "write_series"]
+__all__ = ["Folder", "parse", "read_folder", "read_series", "write_series"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +51,66 @@ def read_folder(
     BadInput
         If a path does not exist.
     """
-    files = list(_files(paths))
+    files = list(dict.fromkeys(_files(paths)))
     series: dict[str, list[tuple[Path, Dataset]]] = {}
     ignored: list[tuple[Path, str]] = []
+    seen: dict[str, Path] = {}
     for number, file in enumerate(files, 1):
         try:
-            header = dcmread(file, stop_before_pixels=True)
-            uid = str(header.SeriesInstanceUID)
-            _ = header.SOPInstanceUID, header.file_meta.TransferSyntaxUID
-        except InvalidDicomError:
-            ignored.append((file, "not a DICOM file"))
-        except AttributeError as error:
-            ignored.append((file, f"not an object of a series: {error}"))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-            ignored.append((file, f"cannot be parsed: {error}"))
+            header = parse(file, pixels=False)
+            problem = _problem(header, seen)
+        except UnreadableSeries as error:
+            problem = str(error)
+        if problem is None:
+            seen[text(header, "SOPInstanceUID")] = file
+            series.setdefault(text(header, "SeriesInstanceUID"), []).append((file, header))
         else:
-            series.setdefault(uid, []).append((file, header))
+            ignored.append((file, problem))
         if progress is not None:
             progress(number, len(files))
     return Folder(series, ignored)
 
 
+def parse(source: Path | BinaryIO, *, pixels: bool = True) -> Dataset:
+    """Parse one DICOM file.
+
+    Parameters
+    ----------
+    source : Path or binary file object
+        The file.
+    pixels : bool
+        Whether PixelData is read too.
+
+    Raises
+    ------
+    UnreadableSeries
+        If it cannot be opened or is no DICOM file, or what follows is damaged.
+    """
+    try:
+        return dcmread(source, stop_before_pixels=not pixels)
+    except InvalidDicomError as error:
+        raise UnreadableSeries("damaged_file", "not a DICOM file") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom raises all kinds of exceptions on damaged bytes
+        raise UnreadableSeries("damaged_file", f"cannot be parsed: {error}") from error
+
+
 def read_series(files: Sequence[Path]) -> list[Dataset]:
-    """Read the files of one series, pixels included."""
-    return [dcmread(file) for file in files]
+    """Read the files of one series, pixels included.
+
+    Raises
+    ------
+    UnreadableSeries
+        If one of them cannot be read; the message names it.
+    """
+    datasets = []
+    for file in files:
+        try:
+            datasets.append(parse(file))
+        except UnreadableSeries as error:
+            raise UnreadableSeries(error.code, f"{file.name}: {error}") from error
+    return datasets
 
 
 def write_series(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
@@ -88,7 +127,19 @@ def write_series(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
     -------
     list of Path
         The files, ``0001.dcm`` and so on.
+
+    Raises
+    ------
+    BadInput
+        If the folder cannot be written.
     """
+    try:
+        return _write_series(datasets, folder)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be written: {error}") from error
+
+
+def _write_series(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     workplace = Path(tempfile.mkdtemp(prefix=".halfscan-", dir=folder.parent))
     try:
@@ -107,10 +158,24 @@ def write_series(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+def _problem(header: Dataset, seen: dict[str, Path]) -> str | None:
+    """Say why a file is no object of a series, or one that was read already."""
+    for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
+        if not text(header, keyword):
+            return f"not an object of a series: no {keyword}"
+    if not text(header.file_meta, "TransferSyntaxUID"):
+        return "not an object of a series: no TransferSyntaxUID"
+    double = seen.get(text(header, "SOPInstanceUID"))
+    return None if double is None else f"the same object as {double}"
+
+
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.exists():
-            raise BadInput(f"{path} does not exist")
+        try:
+            path.stat()
+        except (OSError, ValueError) as error:
+            why = "does not exist" if isinstance(error, FileNotFoundError) else f"({error})"
+            raise BadInput(f"{path} {why}") from error
         if path.is_dir():
             # Hidden files are editors' and file systems' own.
             found = (f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))

@@ -9,6 +9,7 @@ from pydicom import Dataset
 from halfscan_models.errors import ModelsError
 from halfscan_plugin.acquisition import Acquisition, read_acquisition
 from halfscan_plugin.files import Folder, read_series, write_series
+from halfscan_plugin.headers import integer, text
 from halfscan_plugin.reconstruction import Engine
 from halfscan_plugin.rules import Decision, decide
 from halfscan_plugin.volume import UnreadableSeries, sort_slices
@@ -32,9 +33,9 @@ def inspect_series(headers: Sequence[Dataset]) -> dict[str, Any]:
     acquisition, decision = _judge(headers)
     first = headers[0]
     return {
-        "series_instance_uid": str(first.SeriesInstanceUID),
-        "manufacturer": _text(first, "Manufacturer"),
-        "series_description": _text(first, "SeriesDescription"),
+        "series_instance_uid": text(first, "SeriesInstanceUID"),
+        "manufacturer": text(first, "Manufacturer") or None,
+        "series_description": text(first, "SeriesDescription") or None,
         "instances": len(headers),
         **acquisition.as_dict(),
         "decision": decision.action,
@@ -139,14 +140,9 @@ def _goes(decision: Decision, force: bool) -> bool:  # noqa: FBT001  (private, t
 
 def _series_numbers(folder: Folder, header: Dataset) -> dict[str, int]:
     """Give the SeriesNumber of the series of the same study."""
-    study = header.get("StudyInstanceUID")
+    study = text(header, "StudyInstanceUID")
     return {
-        uid: int(items[0][1].get("SeriesNumber") or 0)
+        uid: integer(items[0][1], "SeriesNumber") or 0
         for uid, items in folder.series.items()
-        if items[0][1].get("StudyInstanceUID") == study
+        if text(items[0][1], "StudyInstanceUID") == study
     }
-
-
-def _text(header: Dataset, keyword: str) -> str | None:
-    value = header.get(keyword)
-    return None if value in (None, "") else str(value)

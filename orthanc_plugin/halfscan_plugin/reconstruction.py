@@ -13,11 +13,13 @@ from halfscan_models import load_reconstructor
 from halfscan_models.reconstruct import Reconstructor
 from halfscan_models.registry import WEIGHTS
 from halfscan_plugin.derived import DerivedSeries, Provenance, derive, series_uid
+from halfscan_plugin.headers import integer
 from halfscan_plugin.volume import read_volume
 
 __all__ = ["Engine", "Outcome"]
 
 FIRST_DERIVED_NUMBER = 1000  # added to the source's SeriesNumber, then the next free one
+LARGEST_NUMBER = 2**31 - 1  # of an IS, PS3.5 section 6.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,10 @@ def free_number(
     taken = {number for uid, number in taken_numbers.items() if uid != own}
     if own in taken_numbers:
         return taken_numbers[own]
-    number = FIRST_DERIVED_NUMBER + int(sources[0].get("SeriesNumber") or 0)
+    number = FIRST_DERIVED_NUMBER
+    base = integer(sources[0], "SeriesNumber")
+    if base is not None and 0 < base < LARGEST_NUMBER - 2 * FIRST_DERIVED_NUMBER:
+        number += base
     while number in taken:
         number += 1
     return number

@@ -6,24 +6,20 @@ and two averages, its ACCELERATED one with factor 2 and one (Tang et al. 2024, T
 doi:10.1186/s41747-024-00470-0).
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import (
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MRImageStorage,
-)
 
-from halfscan_plugin.acquisition import Acquisition
+from halfscan_plugin.acquisition import ENHANCED, MR_IMAGES, Acquisition
 from halfscan_plugin.derived import is_halfscan_output
+from halfscan_plugin.headers import integer, numbers, text, texts, uid
 
 __all__ = ["Decision", "decide"]
 
-ENHANCED = {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
 FEWEST_SLICES = 2
 AVERAGES_BELOW = 2.0
 SAME_ORIENTATION = 0.01  # direction cosines; scanners write one orientation with some jitter
@@ -105,17 +101,17 @@ def _object_rules(headers: Sequence[Dataset]) -> Decision | None:
 
 def _object_problem(header: Dataset) -> tuple[str, str] | None:
     """Name the code and the reason why one object cannot be reconstructed."""
-    sop_class = header.get("SOPClassUID")
-    name = getattr(sop_class, "name", sop_class)
-    modality = str(header.get("Modality") or "")
+    sop_class = uid(header, "SOPClassUID")
+    modality = text(header, "Modality")
     problem = None
     if modality != "MR":
         problem = ("not_mr", f"Modality is {modality!r}, not MR")
     elif is_halfscan_output(header):
         problem = ("halfscan_output", "was written by Halfscan")
-    elif sop_class not in {MRImageStorage, *ENHANCED}:
+    elif sop_class not in MR_IMAGES:
+        name = sop_class.name or "an object without SOPClassUID"
         problem = ("not_an_image", f"{name} holds no MR image")
-    elif not (header.get("Rows") and header.get("Columns")):
+    elif not (integer(header, "Rows") and integer(header, "Columns")):
         problem = ("no_pixels", "Rows and Columns are missing: no pixels")
     return problem
 
@@ -123,10 +119,11 @@ def _object_problem(header: Dataset) -> tuple[str, str] | None:
 def _limit(headers: Sequence[Dataset]) -> tuple[str, str] | None:
     """Name what cannot be written back, whatever anyone decides."""
     for header in headers:
-        if header.get("SOPClassUID") in ENHANCED:
-            name = header.SOPClassUID.name
-            return "enhanced_object", f"accelerated, but {name} cannot be written back yet"
-        if "MOSAIC" in _image_type(header):
+        sop_class = uid(header, "SOPClassUID")
+        if sop_class in ENHANCED:
+            reason = f"accelerated, but {sop_class.name} cannot be written back yet"
+            return "enhanced_object", reason
+        if "MOSAIC" in texts(header, "ImageType"):
             reason = "accelerated, but ImageType says MOSAIC: tiles cannot be written back yet"
             return "mosaic", reason
     return None
@@ -137,18 +134,18 @@ def _image_rules(headers: Sequence[Dataset]) -> Decision | None:
     rules: tuple[tuple[str, Callable[[list[str]], bool], str], ...] = (
         ("derived", lambda t: t[:1] == ["DERIVED"], "ImageType says DERIVED"),
         ("localizer", lambda t: "LOCALIZER" in t, "ImageType says LOCALIZER"),
-        ("not_magnitude", lambda t: t[2:3] != [] and t[2] in NOT_MAGNITUDE, "not a magnitude"),
+        ("not_magnitude", lambda t: _third(t) in NOT_MAGNITUDE, "not a magnitude"),
         ("parametric_map", lambda t: not MAPS.isdisjoint(t), "a parametric map"),
     )
     for header in headers:
-        image_type = _image_type(header)
+        image_type = texts(header, "ImageType")
         for code, matches, says in rules:
             if matches(image_type):
                 written = "\\".join(image_type)
                 return _skip(code, f"{says}: ImageType is {written}")
-    first = _orientation(headers[0])
+    first = numbers(headers[0], "ImageOrientationPatient")
     for header in headers[1:]:
-        other = _orientation(header)
+        other = numbers(header, "ImageOrientationPatient")
         if len(other) != len(first) or not np.allclose(other, first, atol=SAME_ORIENTATION):
             reason = f"ImageOrientationPatient differs ({first} and {other}): a localizer"
             return _skip("mixed_orientation", reason)
@@ -164,26 +161,20 @@ def _acquisition_rule(acquisition: Acquisition) -> Decision:
         "along slices": acquisition.slice_factor,
         "compressed sensing": acquisition.compressed_sensing_factor,
     }
-    text = ", ".join(f"{name} {value:g}" for name, value in factors.items() if value is not None)
+    known = ", ".join(f"{name} {value:g}" for name, value in factors.items() if value is not None)
     if acquisition.accelerated is None:
         return _skip("acceleration_unknown", "no header that is understood tells the factor")
     if not acquisition.accelerated:
-        return _skip("not_accelerated", f"every factor is below 2: {text}")
+        return _skip("not_accelerated", f"every factor is below 2: {known}")
     if acquisition.averages is None:
-        return _skip("averages_unknown", f"accelerated ({text}), but no header tells the averages")
+        return _skip("averages_unknown", f"accelerated ({known}), but no header tells the averages")
     if acquisition.averages >= AVERAGES_BELOW:
-        reason = f"accelerated ({text}), but with {acquisition.averages:g} averages, 2 or more"
+        reason = f"accelerated ({known}), but with {acquisition.averages:g} averages, 2 or more"
         return _skip("averaged", reason)
-    reason = f"accelerated ({text}) with {acquisition.averages:g} averages"
+    reason = f"accelerated ({known}) with {acquisition.averages:g} averages"
     return Decision("reconstruct", "accelerated", reason)
 
 
-def _image_type(header: Dataset) -> list[str]:
-    value = header.get("ImageType")
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else [str(item) for item in value]
-
-
-def _orientation(header: Dataset) -> tuple[float, ...]:
-    return tuple(float(cosine) for cosine in header.get("ImageOrientationPatient") or ())
+def _third(image_type: list[str]) -> str:
+    """Give the third value of ImageType; Philips adds the sequence: ``R_FFE``, ``I_SE``."""
+    return re.sub(r"^([PRI])_.*", r"\1", image_type[2]) if len(image_type) > 2 else ""

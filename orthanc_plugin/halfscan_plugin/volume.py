@@ -4,19 +4,31 @@ A series that cannot be read as a volume raises `UnreadableSeries` with a reason
 it as skipped, because another attempt would find the same bytes.
 """
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
 
 from halfscan_plugin.errors import HalfscanError
+from halfscan_plugin.headers import integer, number, numbers, text, uid
 
 __all__ = ["SeriesVolume", "UnreadableSeries", "read_volume", "sort_slices", "stored_values"]
 
 Volume = npt.NDArray[np.float32]  # (slice, row, column)
+Stored = npt.NDArray[np.integer[Any]]  # (slice, row, column) or (row, column)
+
+IDENTITY = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+# How many numbers each attribute of the geometry holds, where it is there at all.
+GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+UID_TEXT = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")  # PS3.5 section 9.1
+BITS_ALLOCATED = (8, 16, 32)
 
 
 class UnreadableSeries(HalfscanError):
@@ -39,25 +51,27 @@ class SeriesVolume:
         Pixel values after RescaleSlope and RescaleIntercept (PS3.3 C.11.1), padding set to 0.
     padding : ndarray of bool, same shape
         Pixels that hold no image (PixelPaddingValue).
+    stored : ndarray of integers, same shape
+        Pixel values as the objects store them.
     """
 
     sources: tuple[Dataset, ...]
     volume: Volume
     padding: npt.NDArray[np.bool_]
+    stored: Stored
 
 
 def sort_slices(datasets: Sequence[Dataset]) -> list[Dataset]:
     """Order slices along their normal, then by InstanceNumber and SOPInstanceUID."""
 
     def key(dataset: Dataset) -> tuple[float, int, str]:
-        orientation = dataset.get("ImageOrientationPatient")
-        position = dataset.get("ImagePositionPatient")
+        orientation = numbers(dataset, "ImageOrientationPatient")
+        position = numbers(dataset, "ImagePositionPatient")
         along = 0.0
-        if orientation and position and len(orientation) == 6 and len(position) == 3:
-            cosines = np.asarray(orientation, dtype=float)
-            normal = np.cross(cosines[:3], cosines[3:])
-            along = round(float(normal @ np.asarray(position, dtype=float)), 3)
-        return along, int(dataset.get("InstanceNumber") or 0), str(dataset.SOPInstanceUID)
+        if len(orientation) == 6 and len(position) == 3:
+            normal = np.cross(orientation[:3], orientation[3:])
+            along = round(float(normal @ np.asarray(position)), 3)
+        return along, integer(dataset, "InstanceNumber") or 0, text(dataset, "SOPInstanceUID")
 
     return sorted(datasets, key=key)
 
@@ -79,119 +93,195 @@ def read_volume(datasets: Sequence[Dataset]) -> SeriesVolume:
     ------
     UnreadableSeries
         If the slices differ in size, are no MONOCHROME2 images, are compressed in a way that
-        nothing here can decode, are cut short, or hold negative values.
+        nothing here can decode, are cut short, hold negative values, or if a header breaks a
+        rule without which the pixels have no meaning.
     """
+    if not datasets:
+        raise UnreadableSeries("no_pixels", "the series holds no objects")
     sources = sort_slices(datasets)
-    _check_sizes(sources)
-    slices, paddings = [], []
     for dataset in sources:
-        stored = _decode(dataset)
-        padding = _padding(dataset, stored)
-        values = stored.astype(np.float32) * _slope(dataset) + _intercept(dataset)
+        _check_header(dataset)
+    _check_series(sources)
+    slices, paddings, stored = [], [], []
+    for dataset in sources:
+        pixels = _decode(dataset)
+        padding = _padding(dataset, pixels)
+        values = _rescaled(dataset, pixels)
         values[padding] = 0.0
         slices.append(values)
         paddings.append(padding)
+        stored.append(pixels)
     volume = np.stack(slices)
     lowest = float(volume.min())
     if lowest < 0:
         raise UnreadableSeries(
             "negative_values", f"a magnitude image has no negative values, found {lowest:g}"
         )
-    return SeriesVolume(tuple(sources), volume, np.stack(paddings))
+    return SeriesVolume(tuple(sources), volume, np.stack(paddings), np.stack(stored))
 
 
-def stored_values(dataset: Dataset, values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Turn pixel values back into what the object stores.
+def stored_values(source: SeriesVolume, result: Volume, index: int) -> tuple[Stored, int]:
+    """Turn one slice of a result into what the object stores.
+
+    The change against the source is converted, not the value: what did not change is stored as
+    it was, bit for bit, whatever RescaleSlope and RescaleIntercept do to single precision.
 
     Parameters
     ----------
-    dataset : Dataset
-        The source object: RescaleSlope, RescaleIntercept, BitsStored, PixelRepresentation.
-    values : ndarray, float32, shape (row, column)
+    source : SeriesVolume
+        The series.
+    result : ndarray, float32, shape (slice, row, column)
         Values on the source's scale.
+    index : int
+        Which slice.
 
     Returns
     -------
-    ndarray, int64, shape (row, column)
-        Rounded, and clipped to what BitsStored can hold.
+    ndarray of integers, shape (row, column)
+        Rounded, clipped to what BitsStored can hold, padding as in the source.
+    int
+        How many pixels were clipped.
     """
-    stored = np.rint((values.astype(np.float64) - _intercept(dataset)) / _slope(dataset))
+    dataset, padding = source.sources[index], source.padding[index]
+    change = np.subtract(result[index], source.volume[index], dtype=np.float64)
+    # Clipped first: a tiny RescaleSlope could exceed what an integer holds.
+    with np.errstate(over="ignore"):
+        steps = np.clip(np.rint(change / _slope(dataset)), -(2.0**40), 2.0**40)
+    wanted = source.stored[index].astype(np.int64) + steps.astype(np.int64)
     bits = int(dataset.BitsStored)
     low, high = (0, 2**bits - 1)
     if dataset.PixelRepresentation == 1:
         low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return np.clip(stored, low, high).astype(np.int64)
+    wanted[padding] = source.stored[index][padding]
+    pixels = np.clip(wanted, low, high)
+    return pixels, int(np.count_nonzero(pixels != wanted))
 
 
-def decoded(dataset: Dataset) -> npt.NDArray[np.int64]:
-    """Give the stored pixel values of one object, shape (row, column)."""
-    return _decode(dataset).astype(np.int64)
-
-
-def _check_sizes(sources: Sequence[Dataset]) -> None:
-    sizes = {(int(s.Rows), int(s.Columns)) for s in sources}
-    if len(sizes) > 1:
-        text = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes))
-        raise UnreadableSeries("mixed_sizes", f"slices of different size: {text}")
-
-
-def _decode(dataset: Dataset) -> npt.NDArray[np.generic]:
-    uid = dataset.SOPInstanceUID
+def _check_header(dataset: Dataset) -> None:
+    name = text(dataset, "SOPInstanceUID")
+    for keyword in IDENTITY:
+        value = text(dataset, keyword)
+        if not UID_TEXT.fullmatch(value):
+            raise UnreadableSeries(
+                "bad_uid",
+                f"instance {name}: {keyword} must be digits and dots, at most 64, got {value!r}",
+            )
+    for keyword, length in GEOMETRY.items():
+        if _holds_something(dataset, keyword) and len(numbers(dataset, keyword)) != length:
+            raise UnreadableSeries(
+                "bad_geometry", f"instance {name}: {keyword} must be {length} numbers"
+            )
     if "PixelData" not in dataset:
-        raise UnreadableSeries("no_pixels", f"instance {uid} has no PixelData")
-    photometric = dataset.get("PhotometricInterpretation")
-    if photometric != "MONOCHROME2" or dataset.get("SamplesPerPixel") != 1:
+        raise UnreadableSeries("no_pixels", f"instance {name} has no PixelData")
+    photometric = text(dataset, "PhotometricInterpretation")
+    if photometric != "MONOCHROME2" or integer(dataset, "SamplesPerPixel") != 1:
         raise UnreadableSeries(
             "photometric_interpretation",
-            f"instance {uid} is {photometric}, only MONOCHROME2 can be reconstructed",
+            f"instance {name} is {photometric}, only MONOCHROME2 can be reconstructed",
         )
-    if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise UnreadableSeries("multi_frame", f"instance {uid} holds several frames")
-    syntax = UID(dataset.file_meta.get("TransferSyntaxUID") or "")
+    frames = integer(dataset, "NumberOfFrames")
+    if frames not in {None, 0, 1}:
+        raise UnreadableSeries("multi_frame", f"instance {name} holds {frames} frames")
+    _check_pixel_description(dataset, name)
+
+
+def _check_pixel_description(dataset: Dataset, name: str) -> None:
+    """Check what PS3.3 C.7.6.3 Image Pixel says of the cells."""
+    allocated, stored = integer(dataset, "BitsAllocated"), integer(dataset, "BitsStored")
+    high, signed = integer(dataset, "HighBit"), integer(dataset, "PixelRepresentation")
+    problem = None
+    if not (integer(dataset, "Rows") and integer(dataset, "Columns")):
+        problem = "Rows and Columns are missing"
+    elif allocated not in BITS_ALLOCATED:
+        problem = f"BitsAllocated must be 8, 16 or 32, got {allocated}"
+    elif stored is None or not 1 <= stored <= allocated:
+        problem = f"BitsStored must be 1 to {allocated}, got {stored}"
+    elif high not in {None, stored - 1}:
+        problem = f"HighBit must be BitsStored - 1, got {high}"
+    elif signed not in {0, 1}:
+        problem = f"PixelRepresentation must be 0 or 1, got {signed}"
+    if problem is not None:
+        raise UnreadableSeries("pixel_description", f"instance {name}: {problem}")
+
+
+def _holds_something(dataset: Dataset, keyword: str) -> bool:
+    item = dataset.get_item(keyword)
+    return item is not None and item.value not in (None, b"", "")
+
+
+def _check_series(sources: Sequence[Dataset]) -> None:
+    uids = Counter(str(source.SOPInstanceUID) for source in sources)
+    name, times = uids.most_common(1)[0]
+    if times > 1:
+        raise UnreadableSeries("duplicate_instance", f"instance {name} is there {times} times")
+    sizes = {(int(s.Rows), int(s.Columns)) for s in sources}
+    if len(sizes) > 1:
+        shown = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes))
+        raise UnreadableSeries("mixed_sizes", f"slices of different size: {shown}")
+
+
+def _decode(dataset: Dataset) -> Stored:
+    name = text(dataset, "SOPInstanceUID")
+    syntax = uid(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID")
     try:
-        pixels: npt.NDArray[np.generic] = dataset.pixel_array
-    except (NotImplementedError, RuntimeError) as error:
-        # pydicom: no decoder for this syntax is installed, or it is no image syntax at all.
+        available = get_decoder(syntax).is_available
+    except NotImplementedError:  # a syntax that holds no images, or none at all
+        available = False
+    if not available:
         raise UnreadableSeries(
             "unsupported_transfer_syntax",
-            f"instance {uid}: transfer syntax {syntax.name} cannot be decoded",
-        ) from error
-    except (ValueError, AttributeError, EOFError, TypeError, KeyError, IndexError) as error:
+            f"instance {name}: transfer syntax {syntax.name or 'unknown'} cannot be decoded",
+        )
+    try:
+        pixels: Stored = pixel_array(dataset)
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever the libraries below them raise
         raise UnreadableSeries(
-            "damaged_pixels", f"instance {uid}: pixels cannot be read: {error}"
+            "damaged_pixels", f"instance {name}: pixels cannot be read: {error}"
         ) from error
+    if pixels.shape != (dataset.Rows, dataset.Columns) or pixels.dtype.kind not in "iu":
+        raise UnreadableSeries(
+            "damaged_pixels",
+            f"instance {name}: pixels form {pixels.shape} of {pixels.dtype}, "
+            f"not {dataset.Rows} x {dataset.Columns} integers",
+        )
     return pixels
 
 
-def _padding(dataset: Dataset, stored: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+def _padding(dataset: Dataset, stored: Stored) -> npt.NDArray[np.bool_]:
     """Find the pixels that PixelPaddingValue marks (PS3.3 C.7.5.1.1.2)."""
-    value = dataset.get("PixelPaddingValue")
+    value = integer(dataset, "PixelPaddingValue")
     # Scanners also write a padding value of 0 for plain background, where noise is
     # information: only values outside what a magnitude can take are holes in the image.
-    if not isinstance(value, int) or value >= 0:
+    if value is None or value >= 0:
         return np.zeros(stored.shape, dtype=np.bool_)
-    limit = dataset.get("PixelPaddingRangeLimit")
-    other = limit if isinstance(limit, int) else value
-    low, high = sorted((value, other))
-    return np.asarray((stored >= low) & (stored <= high), dtype=np.bool_)  # type: ignore[operator]  # generic
+    limit = integer(dataset, "PixelPaddingRangeLimit")
+    low, high = sorted((value, value if limit is None else limit))
+    return np.asarray((stored >= low) & (stored <= high), dtype=np.bool_)
+
+
+def _rescaled(dataset: Dataset, stored: Stored) -> Volume:
+    exact = stored.astype(np.float64) * _slope(dataset) + _number(dataset, "RescaleIntercept", 0.0)
+    with np.errstate(over="ignore"):
+        values = exact.astype(np.float32)
+    if not np.isfinite(values).all():
+        largest = float(np.abs(exact).max())
+        raise UnreadableSeries(
+            "bad_rescale",
+            f"RescaleSlope and RescaleIntercept give {largest:g}, beyond single precision",
+        )
+    return values
 
 
 def _slope(dataset: Dataset) -> float:
     return _number(dataset, "RescaleSlope", 1.0) or 1.0
 
 
-def _intercept(dataset: Dataset) -> float:
-    return _number(dataset, "RescaleIntercept", 0.0)
-
-
 def _number(dataset: Dataset, keyword: str, default: float) -> float:
-    value = dataset.get(keyword)
-    if value is None or value == "":
+    if not _holds_something(dataset, keyword):
         return default
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise UnreadableSeries("bad_rescale", f"{keyword} is {value!r}, not a number") from error
-    if not np.isfinite(number):
-        raise UnreadableSeries("bad_rescale", f"{keyword} is {value!r}, not finite")
-    return number
+    value = number(dataset, keyword)
+    if value is None:
+        raise UnreadableSeries("bad_rescale", f"{keyword} must be one finite number")
+    return value

@@ -1,10 +1,12 @@
 """What a reader found: the facts so far, and the attribute behind each."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom import DataElement, Dataset
+from pydicom.tag import BaseTag, Tag
+
+from halfscan_plugin.headers import element, number, printable, value_text
 
 __all__ = ["Evidence", "Findings", "add_number", "evidence_of", "evidence_of_element"]
 
@@ -47,13 +49,19 @@ class Findings:
 
 def evidence_of_element(element: DataElement, name: str, says: str) -> Evidence:
     """Make the evidence that one element gives."""
-    tag = f"({element.tag.group:04X},{element.tag.element:04X})"
-    return Evidence(tag, name, _shown(element.value), says)
+    return Evidence(_tag_text(element.tag), name, printable(value_text(element)), says)
 
 
 def evidence_of(place: Dataset, keyword: str, says: str) -> Evidence:
-    """Make the evidence that a public attribute gives."""
-    return evidence_of_element(place[keyword], keyword, says)
+    """Make the evidence that a public attribute gives, be it readable or not."""
+    found = element(place, keyword)
+    if found is not None:
+        return evidence_of_element(found, keyword, says)
+    item = place.get_item(keyword)
+    raw = item.value if item is not None and isinstance(item.value, bytes) else b""
+    return Evidence(
+        _tag_text(Tag(keyword)), keyword, printable(raw.decode("ascii", "replace")), says
+    )
 
 
 def add_number(place: Dataset, keyword: str, fact: str, findings: Findings, says: str) -> None:
@@ -62,22 +70,17 @@ def add_number(place: Dataset, keyword: str, fact: str, findings: Findings, says
     Anything else that stands there (text, zero, a list) is noted as evidence that says so, and
     the fact stays unknown.
     """
-    value = place.get(keyword)
-    if value is None or value == "":
+    if keyword not in place:
         return
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isfinite(number) and number > 0:
-        findings.add(fact, number, evidence_of(place, keyword, f"{says} {number:g}"))
+    found = element(place, keyword)
+    if found is not None and value_text(found) == "":
+        return
+    value = number(place, keyword)
+    if value is not None and value > 0:
+        findings.add(fact, value, evidence_of(place, keyword, f"{says} {value:g}"))
     else:
         findings.evidence.append(evidence_of(place, keyword, f"{says} unreadable"))
 
 
-def _shown(value: Any) -> str:
-    text = "\\".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    try:
-        return "\\".join(map(str, value)) if not isinstance(value, str | bytes) else text
-    except TypeError:
-        return text
+def _tag_text(tag: BaseTag) -> str:
+    return f"({tag.group:04X},{tag.element:04X})"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from pydicom import DataElement, Dataset
 
+from halfscan_plugin.headers import element, elements, items, private_block, value_text
 from halfscan_plugin.vendors.findings import Evidence, Findings, evidence_of_element
 
 __all__ = ["read"]
@@ -26,73 +27,74 @@ TEXT = re.compile(r"^(?:p(?P<total>\d+(?:\.\d+)?))?\s*(?:s(?P<bands>\d+))?$")
 
 def read(header: Dataset, findings: Findings) -> None:
     """Add what Siemens' private attributes say."""
-    has_xa = any(_block(place, *XA[:2]) for place in _places(header))
-    found = _find(header, XA) if has_xa else _find(header, CLASSIC)
-    group, creator, low = XA if has_xa else CLASSIC
+    places = list(_places(header))
+    has_xa = _has_block(places, XA)
+    where = XA if has_xa else CLASSIC
+    group, creator, low = where
     name = f"[{creator}] xx{low:02X}"
+    found = _find(places, where)
     if found is not None:
         _read_text(found, name, findings)
-    elif has_xa or any(_block(place, *CLASSIC[:2]) for place in _places(header)):
+    elif _has_block(places, where):
         absent = Evidence(f"({group:04X},xx{low:02X})", name, "", "absent: not accelerated")
         findings.add("in_plane_factor", 1.0, absent)
-    _read_deep_resolve(header, findings)
+    _read_deep_resolve(header, places, findings)
 
 
-def _read_text(element: DataElement, name: str, findings: Findings) -> None:
-    match = TEXT.match(str(element.value).strip())
-    if match is None or not (match["total"] or match["bands"]):
-        findings.evidence.append(evidence_of_element(element, name, "not understood"))
+def _read_text(found: DataElement, name: str, findings: Findings) -> None:
+    match = TEXT.match(value_text(found).strip())
+    total = float(match["total"] or 1.0) if match is not None else 0.0
+    if match is None or not (match["total"] or match["bands"]) or total == 0:
+        findings.evidence.append(evidence_of_element(found, name, "not understood"))
         return
-    total = float(match["total"] or 1.0)
     findings.add(
-        "in_plane_factor", total, evidence_of_element(element, name, f"total factor {total:g}")
+        "in_plane_factor", total, evidence_of_element(found, name, f"total factor {total:g}")
     )
-    if match["bands"]:
-        bands = float(match["bands"])
+    bands = float(match["bands"] or 0)
+    if bands > 0:
         says = f"{bands:g} slices excited at once"
-        findings.add("multiband_factor", bands, evidence_of_element(element, name, says))
+        findings.add("multiband_factor", bands, evidence_of_element(found, name, says))
 
 
-def _read_deep_resolve(header: Dataset, findings: Findings) -> None:
-    image_type = header.get("ImageType")
-    elements = [(header["ImageType"], "ImageType")] if image_type else []
-    private = _find(header, XA_IMAGE_TYPE)
-    if private is not None:
-        elements.append((private, f"[{XA_IMAGE_TYPE[1]}] xx75"))
-    for element, name in elements:
-        values = [element.value] if isinstance(element.value, str) else list(element.value)
-        tokens = DEEP_RESOLVE.intersection(values)
+def _read_deep_resolve(header: Dataset, places: list[Dataset], findings: Findings) -> None:
+    image_type = element(header, "ImageType")
+    private = _find(places, XA_IMAGE_TYPE)
+    known = [(image_type, "ImageType"), (private, f"[{XA_IMAGE_TYPE[1]}] xx{XA_IMAGE_TYPE[2]:02X}")]
+    present = [(found, name) for found, name in known if found is not None]
+    for found, name in present:
+        tokens = DEEP_RESOLVE.intersection(value_text(found).split("\\"))
         if tokens:
             says = f"Deep Resolve ({', '.join(sorted(tokens))})"
-            findings.add("deep_learning", True, evidence_of_element(element, name, says))
+            findings.add("deep_learning", True, evidence_of_element(found, name, says))
             return
-    if elements:
-        element, name = elements[-1]
-        findings.add(
-            "deep_learning", False, evidence_of_element(element, name, "no Deep Resolve token")
-        )
+    # The ImageType of an enhanced object never holds the tokens, so it cannot deny them.
+    if present and (private is not None or "SharedFunctionalGroupsSequence" not in header):
+        found, name = present[-1]
+        says = "no Deep Resolve token"
+        findings.add("deep_learning", False, evidence_of_element(found, name, says))
 
 
 def _places(header: Dataset) -> Iterator[Dataset]:
     """Yield the object and, in enhanced ones, the private sequences of its functional groups."""
     yield header
-    groups = list(header.get("SharedFunctionalGroupsSequence") or [])
-    groups += list(header.get("PerFrameFunctionalGroupsSequence") or [])[:1]
+    groups = items(header, "SharedFunctionalGroupsSequence")
+    groups += items(header, "PerFrameFunctionalGroupsSequence")[:1]
     for group in groups:
-        for element in group:
-            if element.tag.is_private and element.VR == "SQ":
-                yield from element.value
+        for found in elements(group):
+            if found.tag.is_private:
+                yield from items(group, found.tag)
 
 
-def _block(place: Dataset, group: int, creator: str) -> bool:
-    return creator in place.private_creators(group)
+def _has_block(places: list[Dataset], where: tuple[int, str, int]) -> bool:
+    return any(private_block(place, *where[:2]) for place in places)
 
 
-def _find(header: Dataset, where: tuple[int, str, int]) -> DataElement | None:
+def _find(places: list[Dataset], where: tuple[int, str, int]) -> DataElement | None:
+    """Find an element that holds something, by group, creator and low byte."""
     group, creator, low = where
-    for place in _places(header):
-        if _block(place, group, creator):
-            block = place.private_block(group, creator)
-            if low in block and block[low].value not in (None, "", b""):
-                return block[low]
+    for place in places:
+        tag = private_block(place, group, creator).get(low)
+        found = None if tag is None else element(place, tag)
+        if value_text(found).strip():
+            return found
     return None
