@@ -8,6 +8,7 @@ or in a module of the command's name.
 import importlib
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -68,6 +69,8 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; our own errors become one line and an exit status."""
     from halfscan_plugin.errors import HalfscanError  # noqa: PLC0415  (keeps --help fast)
 
+    # pydicom warns of a value that breaks a rule by printing it, and it may be a patient's.
+    warnings.filterwarnings("ignore", module="pydicom")
     try:
         return group.main(arguments, prog_name="halfscan")
     except HalfscanError as error:

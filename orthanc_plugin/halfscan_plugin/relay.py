@@ -12,9 +12,11 @@ This module runs inside Orthanc: standard library only, and the Orthanc SDK is p
 """
 
 import hashlib
+import http.client
 import json
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +34,9 @@ __all__ = [
 
 FIRST_USER_PROPERTY = 1024  # Orthanc keeps the lower global properties for itself
 PAGE_ROWS = 1000
+LONGEST_INTERVAL_S = 3600
+# The announcement itself is wrong, or contradicts what is known: asking again changes nothing.
+REFUSALS = {400, 409, 413, 422}
 # While the API is away, series wait in memory as identifiers only; past this many the relay stops
 # reading on. Nothing is lost: the cursor still stands before the first of them.
 MOST_WAITING = 20_000
@@ -122,21 +127,32 @@ class RelaySettings:
 
     def check(self) -> None:
         """Raise `SettingsError` at the first value that breaks a rule."""
-        url = self.api_url
-        if not (isinstance(url, str) and url.startswith(("http://", "https://"))):
-            raise SettingsError(f"Halfscan.ApiUrl must start with http:// or https://, got {url!r}")
+        if not _is_address(self.api_url):
+            raise SettingsError(
+                "Halfscan.ApiUrl must be http://HOST or https://HOST, with a port where needed, "
+                f"got {self.api_url!r}"
+            )
         if (self.token is None) == (self.token_file is None):
             raise SettingsError("Halfscan needs exactly one of TokenFile and Token")
         for name, value in (("Token", self.token), ("TokenFile", self.token_file)):
             if value is not None and not (isinstance(value, str) and value):
                 raise SettingsError(f"Halfscan.{name} must be a non-empty text")
+        if self.token is not None and not _is_token(self.token):
+            raise SettingsError("Halfscan.Token must be one word of printable ASCII")
         if self.start_from not in {"now", "beginning"}:
             raise SettingsError(
                 f'Halfscan.StartFrom must be "now" or "beginning", got {self.start_from!r}'
             )
         interval = self.poll_interval_s
-        if isinstance(interval, bool) or not isinstance(interval, int | float) or interval <= 0:
-            raise SettingsError(f"Halfscan.PollIntervalS must be above 0, got {interval!r}")
+        if (
+            isinstance(interval, bool)
+            or not isinstance(interval, int | float)
+            or not 0 < interval <= LONGEST_INTERVAL_S
+        ):
+            raise SettingsError(
+                f"Halfscan.PollIntervalS must be above 0 and at most {LONGEST_INTERVAL_S}, "
+                f"got {interval!r}"
+            )
         number = self.cursor_property
         if isinstance(number, bool) or not isinstance(number, int) or number < FIRST_USER_PROPERTY:
             raise SettingsError(
@@ -154,7 +170,33 @@ class RelaySettings:
             raise ApiUnavailable(f"the token file cannot be read: {error}") from error
         if not token:
             raise ApiUnavailable(f"the token file {self.token_file!r} is empty")
+        if not _is_token(token):
+            # Said here, because urllib's own message would show the token.
+            raise ApiUnavailable(f"the token file {self.token_file!r} holds more than one word")
         return token
+
+
+def _is_address(url: object) -> bool:
+    if not isinstance(url, str):
+        return False
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment) and url.isascii() and " " not in url
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain and port != 0
+
+
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would arrive as a GET, whose answer is no acknowledgement."""
+
+    def redirect_request(self, *_arguments: Any) -> None:
+        """Follow nothing: the answer 3xx becomes an `HTTPError`."""
 
 
 class ApiClient:
@@ -172,6 +214,7 @@ class ApiClient:
         self._settings = settings
         self._timeout_s = timeout_s
         self._address = settings.api_url.rstrip("/") + "/api/v1/reconstructions"
+        self._opener = urllib.request.build_opener(_NoRedirect)
 
     def announce(self, series: dict[str, Any]) -> None:
         """POST one series; return once the API has acknowledged it.
@@ -193,16 +236,29 @@ class ApiClient:
             },
         )
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s):  # noqa: S310  (as above)
-                return
+            with self._opener.open(request, timeout=self._timeout_s) as response:
+                answer = json.load(response)
         except urllib.error.HTTPError as error:
-            text = error.read(500).decode("utf-8", "replace").strip()
-            message = f"the API answered {error.code}: {text}"
-            if error.code in {400, 409, 413, 422}:
+            with error:
+                message = f"the API answered {error.code}: {_start_of(error)}"
+            if error.code in REFUSALS:
                 raise AnnouncementRefused(message) from error
             raise ApiUnavailable(message) from error
-        except (OSError, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise ApiUnavailable(f"the API cannot be reached: {error}") from error
+        except ValueError:
+            answer = None
+        # Something else may listen at the address and answer 200 to whatever it is asked.
+        digest = answer.get("source_digest") if isinstance(answer, dict) else None
+        if digest != series["source_digest"]:
+            raise ApiUnavailable(f"what answers at {self._address} is not the API")
+
+
+def _start_of(error: urllib.error.HTTPError) -> str:
+    try:
+        return error.read(500).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 class Relay:
@@ -272,19 +328,31 @@ class Relay:
         ------
         ApiUnavailable
             If the API did not acknowledge a series; the cursor stands before it.
+        Exception
+            Whatever Orthanc raised when it was asked for a series, after the others had their
+            turn; the cursor stands before that series.
         """
         if self._scanned < 0:
             self._scanned = self._first_position()
-        while len(self._waiting) < MOST_WAITING and not self._read_page():
-            pass
+        trouble: Exception | None = None
         try:
+            while len(self._waiting) < MOST_WAITING and not self._read_page():
+                pass
             for series_id in list(self._waiting):
                 if self._stop.is_set():
                     break
-                if self._settle(series_id):
+                try:
+                    settled = self._settle(series_id)
+                except ApiUnavailable:
+                    raise
+                except Exception as error:  # noqa: BLE001  (Orthanc's own kinds; raised below)
+                    trouble, settled = error, False
+                if settled:
                     del self._waiting[series_id]
         finally:
             self._save_cursor()
+        if trouble is not None:
+            raise trouble
 
     def _run(self) -> None:
         pause_s = 0.0
@@ -331,9 +399,11 @@ class Relay:
         return start
 
     def _read_page(self) -> bool:
-        """Take in one page of the change log; True at its end."""
+        """Take in one page of the change log; True at its end, or when the relay stops."""
         page = self._get(f"/changes?since={self._scanned}&limit={PAGE_ROWS}")
         for row in page["Changes"]:
+            if self._stop.is_set():
+                return True
             if row["ChangeType"] in FOLLOWED:
                 series_id = row["ID"]
                 if row["ChangeType"] == "NewInstance":
@@ -341,7 +411,7 @@ class Relay:
                 if series_id is not None:
                     self._waiting.setdefault(series_id, int(row["Seq"]))
             self._scanned = int(row["Seq"])
-        return bool(page["Done"])
+        return bool(page["Done"]) or not page["Changes"]
 
     def _settle(self, series_id: str) -> bool:
         """Announce one series; False while it is still arriving."""

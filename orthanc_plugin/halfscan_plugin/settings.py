@@ -14,7 +14,13 @@ from halfscan_plugin.errors import BadInput
 __all__ = ["WorkerSettings"]
 
 PREFIX = "HALFSCAN_WORKER_"
+SECRETS = {"token", "orthanc_password"}
 OTHER_PREFIXES = ("HALFSCAN_API_",)  # the API reads and checks its own
+
+
+def _own_name() -> str:
+    process = f"-{os.getpid()}"
+    return socket.gethostname()[: 64 - len(process)] + process
 
 
 class WorkerSettings(BaseModel):
@@ -27,11 +33,12 @@ class WorkerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     api_url: HttpUrl = HttpUrl("http://127.0.0.1:8780")
-    token: str = Field(min_length=1)
+    # One word: a line break would end up in an error message, and the token with it.
+    token: str = Field(pattern=r"^[\x21-\x7e]+$")
     orthanc_url: HttpUrl = HttpUrl("http://127.0.0.1:8042")
     orthanc_username: str | None = None
     orthanc_password: str | None = None
-    name: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}"[:64])
+    name: str = Field(default_factory=_own_name, min_length=1, max_length=64)
     model: str | None = None
     weights: Path | None = None
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -63,11 +70,9 @@ class WorkerSettings(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            lines = [
-                f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
-                for problem in error.errors()
-            ]
-            raise BadInput("; ".join(lines)) from error
+            lines = [_explain(str(problem["loc"][0]), problem) for problem in error.errors()]
+            # Not chained: the original shows the values, secrets among them.
+            raise BadInput("; ".join(lines)) from None
 
 
 def _from_environment(environ: Mapping[str, str], known: list[str]) -> dict[str, str]:
@@ -85,6 +90,16 @@ def _from_environment(environ: Mapping[str, str], known: list[str]) -> dict[str,
             raise BadInput(f"{PREFIX}{field.upper()} is given twice, as a value and as a file")
         values[field] = _read(variable, text) if name != field else text
     return values
+
+
+def _explain(name: str, problem: Mapping[str, Any]) -> str:
+    """Name the variable, the rule and, unless it is a secret, the value."""
+    variable = PREFIX + name.upper()
+    if problem["type"] == "missing":
+        return f"{variable} is missing; it may also be given as {variable}_FILE"
+    if name in SECRETS:
+        return f"{variable} must be one word of printable ASCII"
+    return f"{variable}: {problem['msg']}, got {problem['input']!r}"
 
 
 def _unknown(variable: str, known: list[str]) -> str:

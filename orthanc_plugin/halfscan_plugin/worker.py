@@ -18,6 +18,7 @@ from halfscan_models.errors import ModelsError
 from halfscan_plugin.acquisition import read_acquisition
 from halfscan_plugin.archive import Archive, ArchiveUnavailable, SeriesNotFound
 from halfscan_plugin.errors import HalfscanError
+from halfscan_plugin.headers import printable
 from halfscan_plugin.ledger import LeaseLost, Ledger, LedgerRefused, LedgerUnavailable
 from halfscan_plugin.reconstruction import Engine
 from halfscan_plugin.rules import decide
@@ -26,6 +27,7 @@ from halfscan_plugin.volume import UnreadableSeries
 __all__ = ["Worker"]
 
 LONGEST_PAUSE_S = 30.0
+LONGEST_TEXT = 2000  # what the API takes as a reason
 
 log = structlog.get_logger()
 
@@ -121,7 +123,8 @@ class Worker:
         except UnreadableSeries as error:
             return _skipped(error.code, str(error))
         except (HalfscanError, ModelsError) as error:
-            return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+            text = printable(f"{type(error).__name__}: {error}", LONGEST_TEXT)
+            return {"status": "failed", "error": text}
         except MemoryError:
             return {"status": "failed", "error": "MemoryError: the series does not fit"}
         except Exception as error:  # noqa: BLE001  (one series must not stop all the others)
@@ -231,7 +234,8 @@ class Worker:
 
 
 def _skipped(code: str, reason: str, acquisition: dict[str, Any] | None = None) -> dict[str, Any]:
-    outcome = {"status": "skipped", "reason_code": code, "reason": reason}
+    text = printable(reason, LONGEST_TEXT)
+    outcome = {"status": "skipped", "reason_code": code, "reason": text}
     return outcome if acquisition is None else {**outcome, "acquisition": acquisition}
 
 
