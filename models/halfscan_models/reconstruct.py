@@ -5,6 +5,7 @@ network sees the same noise whatever the scale of the stored values; its answer 
 that level again. A slice without noise comes back as it was.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -251,14 +252,28 @@ def load_reconstructor(
     return Reconstructor(spec, session, device)
 
 
+def _import_onnxruntime() -> Any:
+    """Import ONNX Runtime with its telemetry off.
+
+    From 1.29 on, the official Linux builds report sessions (name of the model's file, graph,
+    hashes of the weights) to their maker unless this variable is set before the import. Nothing
+    may leave a hospital on its own. Imported here, and not above: whoever only lists models or
+    reads a specification need not have it.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime  # noqa: PLC0415
+
+    # In case somebody else has imported it before.
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
 def _session(content: bytes, spec: ModelSpec, device: str, threads: int | None) -> Any:
     if device not in _PROVIDERS:
         raise DeviceError(f"device must be one of {', '.join(_PROVIDERS)}, got {device!r}")
     if threads is not None and threads < 1:
         raise DeviceError(f"threads must be at least 1, got {threads!r}")
-    # Imported here: whoever only lists models or reads a specification need not have it.
-    import onnxruntime  # noqa: PLC0415
-
+    onnxruntime = _import_onnxruntime()
     provider = _PROVIDERS[device]
     available = onnxruntime.get_available_providers()
     if provider not in available:
