@@ -214,6 +214,7 @@ BAD: list[tuple[str, Callable[[Dataset], None]]] = [
     ("bad_uid", put(StudyInstanceUID="")),
     ("bad_uid", put(SOPInstanceUID=None)),
     ("bad_uid", put(SOPClassUID=None)),
+    ("bad_uid", raw("SOPClassUID", "DS", b"12")),
     ("bad_uid", raw("SeriesInstanceUID", "UI", b"1.2.\xe9.4")),
     ("bad_uid", raw("SOPInstanceUID", "UI", b"1.2\\1.3\0")),
     ("bad_uid", raw("SOPInstanceUID", "UI", b"1." * 40 + b"1\0")),

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID
 
 from halfscan_plugin.errors import HalfscanError
-from halfscan_plugin.headers import integer, number, numbers, text, uid
+from halfscan_plugin.headers import element, integer, number, numbers, text, uid
 
 __all__ = ["SeriesVolume", "UnreadableSeries", "read_volume", "sort_slices", "stored_values"]
 
@@ -160,8 +161,8 @@ def stored_values(source: SeriesVolume, result: Volume, index: int) -> tuple[Sto
 def _check_header(dataset: Dataset) -> None:
     name = text(dataset, "SOPInstanceUID")
     for keyword in IDENTITY:
-        value = text(dataset, keyword)
-        if not UID_TEXT.fullmatch(value):
+        found, value = element(dataset, keyword), text(dataset, keyword)
+        if found is None or not (isinstance(found.value, UID) and UID_TEXT.fullmatch(value)):
             raise UnreadableSeries(
                 "bad_uid",
                 f"instance {name}: {keyword} must be digits and dots, at most 64, got {value!r}",
