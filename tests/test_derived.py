@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -427,3 +427,20 @@ def test_the_validator_finds_no_error_that_the_source_does_not_have(tmp_path: Pa
     after = save(unchanged(series).datasets, tmp_path / "after")
     for source, derived in zip(before, after, strict=True):
         assert _errors(derived) <= _errors(source)
+
+
+@pytest.mark.cases
+@pytest.mark.parametrize("case", ["si_xa30_classic_tfl_p2", "cn_v61_classic_speeder2"])
+def test_real_series(case: str, cases: Path, tmp_path: Path) -> None:
+    files = sorted((cases / case).glob("*.dcm"))
+    source = read_volume([dcmread(file) for file in files])
+    derived = derive(source, source.volume, MADE_BY, series_number=1001)
+    written = save(derived.datasets, tmp_path / "derived")
+    for before, file in zip(source.sources, written, strict=True):
+        after = dcmread(file)
+        np.testing.assert_array_equal(after.pixel_array, before.pixel_array)
+        for keyword in ("ImagePositionPatient", "FrameOfReferenceUID", "AcquisitionTime"):
+            assert after[keyword].value == before[keyword].value
+    if shutil.which("dciodvfy") is not None:
+        original = save([source.sources[0]], tmp_path / "source")
+        assert _errors(written[0]) <= _errors(original[0])

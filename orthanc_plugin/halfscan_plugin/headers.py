@@ -90,8 +90,8 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
 
 def number(dataset: Dataset, keyword: str) -> float | None:
     """Give an attribute as one finite number; None if it is anything else."""
-    values = numbers(dataset, keyword)
-    return values[0] if len(values) == 1 else None
+    found = element(dataset, keyword)
+    return None if found is None else as_number(found.value)
 
 
 def integer(dataset: Dataset, keyword: str) -> int | None:

@@ -1,0 +1,225 @@
+"""Folders of DICOM files: read with what is wrong in them, written as a whole or not at all."""
+
+import os
+import stat
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.uid import UID, ExplicitVRLittleEndian, MediaStorageDirectoryStorage
+
+from dicom_maker import encoded, mr_object, mr_series, save, set_raw
+from halfscan_plugin.errors import BadInput
+from halfscan_plugin.files import parse, read_folder, read_series, write_series
+from halfscan_plugin.volume import UnreadableSeries
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "a folder"
+    place.mkdir()
+    return place
+
+
+def test_files_are_sorted_into_series_at_any_depth(folder: Path) -> None:
+    one, two = mr_series(3, name="one"), mr_series(2, name="two")
+    save(one[:1], folder)
+    save(one[1:], folder / "deep" / "er")
+    save(two, folder / "two")
+    found = read_folder([folder])
+    assert {uid: len(items) for uid, items in found.series.items()} == {
+        one[0].SeriesInstanceUID: 3,
+        two[0].SeriesInstanceUID: 2,
+    }
+    assert found.ignored == []
+    for items in found.series.values():
+        assert all("PixelData" not in header for _, header in items)
+
+
+def test_progress_reaches_the_end(folder: Path) -> None:
+    save(mr_series(3), folder)
+    steps: list[tuple[int, int]] = []
+    read_folder([folder], lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_files_and_folders_may_be_mixed_and_named_twice(folder: Path) -> None:
+    files = save(mr_series(3), folder)
+    found = read_folder([files[0], folder, folder])
+    assert sum(map(len, found.series.values())) == 3
+    assert found.ignored == []
+
+
+def test_an_empty_folder_holds_nothing(folder: Path) -> None:
+    found = read_folder([folder])
+    assert (found.series, found.ignored) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("nothing", "does not exist"), ("x" * 300, "long"), ("nul\0byte", "null")],
+)
+def test_a_path_that_is_none_is_named(folder: Path, name: str, word: str) -> None:
+    with pytest.raises(BadInput, match=word):
+        read_folder([folder / name])
+
+
+def test_hidden_files_are_left_alone(folder: Path) -> None:
+    save(mr_series(2), folder)
+    (folder / ".DS_Store").write_bytes(b"anything")
+    assert read_folder([folder]).ignored == []
+
+
+def _without(keyword: str) -> bytes:
+    dataset = mr_object()
+    del dataset[keyword]
+    if keyword == "SOPInstanceUID":
+        # pydicom writes no file without it.
+        return encoded(mr_object()).replace(b"\x08\x00\x18\x00UI", b"\x08\x00\x19\x00UI", 1)
+    return encoded(dataset)
+
+
+def _no_syntax() -> bytes:
+    content = encoded(mr_object())
+    return content.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI", 1)
+
+
+def _directory() -> bytes:
+    dataset = Dataset()
+    dataset.FileSetID = "DISK"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3")
+    return encoded(dataset)
+
+
+GARBAGE: list[tuple[str, Callable[[], bytes], str]] = [
+    ("empty", lambda: b"", "not a DICOM file"),
+    ("text", lambda: b"hello\n" * 100, "not a DICOM file"),
+    ("prefix alone", lambda: bytes(128) + b"DICM", "no SeriesInstanceUID"),
+    ("prefix, noise", lambda: bytes(128) + b"DICM" + bytes(range(256)), ""),
+    ("without series", lambda: _without("SeriesInstanceUID"), "no SeriesInstanceUID"),
+    ("without instance", lambda: _without("SOPInstanceUID"), "no SOPInstanceUID"),
+    ("without syntax", _no_syntax, ""),
+    ("DICOMDIR", _directory, "no SeriesInstanceUID"),
+    ("empty series", lambda: encoded(mr_object(SeriesInstanceUID="")), "no SeriesInstanceUID"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize(("name", "make", "why"), GARBAGE, ids=[name for name, _, _ in GARBAGE])
+def test_garbage_is_ignored_with_its_reason(
+    folder: Path, name: str, make: Callable[[], bytes], why: str
+) -> None:
+    save(mr_series(2, name="good"), folder)
+    (folder / name).write_bytes(make())
+    found = read_folder([folder])
+    assert [len(items) for items in found.series.values()] == [2]
+    ((file, reason),) = found.ignored
+    assert file == folder / name
+    assert why in reason
+    assert "\n" not in reason
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_without_permission_is_ignored(folder: Path) -> None:
+    (file,) = save(mr_series(1), folder)
+    file.chmod(0)
+    ((_, reason),) = read_folder([folder]).ignored
+    assert "cannot be parsed" in reason
+
+
+def test_a_broken_link_is_no_file(folder: Path) -> None:
+    (folder / "link").symlink_to(folder / "nowhere")
+    assert read_folder([folder]).ignored == []
+
+
+def test_the_same_object_twice_is_read_once(folder: Path) -> None:
+    save(mr_series(2), folder)
+    save(mr_series(2), folder / "copy")
+    found = read_folder([folder])
+    assert [len(items) for items in found.series.values()] == [2]
+    assert len(found.ignored) == 2
+    assert all("the same object as" in reason for _, reason in found.ignored)
+
+
+def test_parse_takes_files_and_bytes(folder: Path) -> None:
+    dataset = mr_object()
+    (file,) = save([dataset], folder)
+    assert parse(file).SOPInstanceUID == parse(BytesIO(encoded(dataset))).SOPInstanceUID
+    assert "PixelData" in parse(file)
+    assert "PixelData" not in parse(file, pixels=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"DICM", bytes(1000)])
+def test_parse_refuses_what_is_no_file(content: bytes) -> None:
+    with pytest.raises(UnreadableSeries, match="not a DICOM file") as caught:
+        parse(BytesIO(content))
+    assert caught.value.code == "damaged_file"
+
+
+def test_a_file_that_vanished_is_named(folder: Path) -> None:
+    files = save(mr_series(2), folder)
+    files[1].unlink()
+    with pytest.raises(UnreadableSeries, match=files[1].name):
+        read_series(files)
+
+
+def test_read_series_keeps_the_order(folder: Path) -> None:
+    series = mr_series(3)
+    files = save(series, folder)
+    read = read_series(files[::-1])
+    assert [d.SOPInstanceUID for d in read] == [d.SOPInstanceUID for d in series[::-1]]
+
+
+def test_a_series_is_written_into_a_folder_of_its_own(folder: Path) -> None:
+    target = folder / "deep" / "series"
+    files = write_series(mr_series(3), target)
+    assert [file.name for file in files] == ["0001.dcm", "0002.dcm", "0003.dcm"]
+    assert [dcmread(file).InstanceNumber for file in files] == [1, 2, 3]
+    assert [path.name for path in target.parent.iterdir()] == ["series"], "nothing is left behind"
+
+
+def test_a_result_is_as_open_as_other_files(folder: Path) -> None:
+    target = folder / "series"
+    write_series(mr_series(1), target)
+    plain = folder / "plain"
+    plain.mkdir()
+    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_folder_of_this_name_is_replaced(folder: Path) -> None:
+    target = folder / "series"
+    write_series(mr_series(3), target)
+    assert len(write_series(mr_series(2), target)) == 2
+
+
+def test_what_fails_leaves_the_former_folder_and_no_other(folder: Path) -> None:
+    target = folder / "series"
+    write_series(mr_series(2), target)
+    broken = mr_series(3)
+    del broken[2].file_meta.TransferSyntaxUID
+    with pytest.raises(Exception, match="Transfer Syntax"):
+        write_series(broken, target)
+    assert len(list(target.iterdir())) == 2
+    assert [path.name for path in folder.iterdir()] == ["series"]
+
+
+def test_a_target_that_is_a_file_is_bad_input(folder: Path) -> None:
+    (folder / "series").write_text("mine")
+    with pytest.raises(BadInput, match="cannot be written"):
+        write_series(mr_series(2), folder / "series")
+    assert (folder / "series").read_text() == "mine"
+    with pytest.raises(BadInput, match="cannot be written"):
+        write_series(mr_series(2), folder / "series" / "below")
+    assert [path.name for path in folder.iterdir()] == ["series"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+def test_numbers_that_are_none_are_no_obstacle(folder: Path) -> None:
+    dataset = set_raw(mr_object(), "InstanceNumber", "IS", b"one ")
+    save([dataset], folder)
+    assert len(read_folder([folder]).series) == 1
