@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     CTImageStorage,
     JPEG2000Lossless,
@@ -194,16 +195,10 @@ def _cut_pixels(dataset: Dataset, _: int) -> None:
 
 def _jpeg_2000(dataset: Dataset, _: int) -> None:
     """Say JPEG 2000, for which no decoder is installed."""
-    from pydicom.encaps import encapsulate  # noqa: PLC0415  (only here)
-
     dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes(96)])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
     dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
-
-
-def _garbage_numbers(dataset: Dataset, _: int) -> None:
-    dataset.file_meta.TransferSyntaxUID = "1.2.3.4.5"
 
 
 BROKEN = {
