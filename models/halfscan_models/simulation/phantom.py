@@ -1,7 +1,8 @@
 """One patient as a function of place: label and texture at any point, in any plane."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -24,18 +25,26 @@ Axes = Literal["xzy", "zxy", "xyz"]
 _LATTICE_MM = 2.0
 _LATTICE_LOW = (-112.0, -172.0, -184.0)
 _LATTICE_SHAPE = (113, 181, 185)
-# Fat streaks: about 7 % of the spinal muscles, 2 % of the others.
-_STREAK_THRESHOLDS = ((Label.PARASPINAL, 1.45), (Label.MUSCLE, 2.0))
+# Standard deviations of the smoothing along x, y, z [mm] of the noises that are summed.
+_GRAIN_MM = ((1.2, 1.2, 1.2), (2.5, 2.5, 2.5), (7.0, 7.0, 7.0))
+_STREAKS_MM = ((1.6, 1.6, 14.0),)
+# Fat streaks: about 7 % of the spinal muscles, 1 % of the others.
+_STREAK_THRESHOLDS = ((Label.PARASPINAL, 1.45), (Label.MUSCLE, 2.4))
 
 
-def _lattice(rng: np.random.Generator, sigmas_mm: Iterable[Sequence[float]]) -> FloatArray:
+@lru_cache(maxsize=4)
+def _lattice(
+    seed: int, stream: int, sigmas_mm: tuple[tuple[float, float, float], ...]
+) -> FloatArray:
     """Random field of unit variance on the lattice: a sum of smoothed white noises."""
+    rng = np.random.default_rng([seed, stream])
     total = np.zeros(_LATTICE_SHAPE, np.float32)
     for sigma_mm in sigmas_mm:
         white = rng.standard_normal(_LATTICE_SHAPE, dtype=np.float32)
         smooth = gaussian_filter(white, np.asarray(sigma_mm) / _LATTICE_MM, mode="wrap")
         total += smooth / smooth.std()
     total /= total.std()
+    total.setflags(write=False)  # it is cached
     return total
 
 
@@ -90,9 +99,6 @@ class Phantom:
             *spine_layers(anatomy, self.pathologies),
         )
         self._boxes = np.array([shape.box for _, shape in self.layers])
-        rng = np.random.default_rng([anatomy.seed, 1])
-        self._grain = _lattice(rng, [(1.2,) * 3, (2.5,) * 3, (7.0,) * 3])
-        self._streaks = _lattice(rng, [(1.6, 1.6, 14.0)])
 
     def labels(self, x: FloatArray, y: FloatArray, z: FloatArray, *, axes: Axes) -> LabelArray:
         """Label at every point of a mesh.
@@ -121,15 +127,15 @@ class Phantom:
             if window is not None:
                 inside = solid.contains(*mesh.open(window))
                 view = result[tuple(window[i] for i in mesh.order)]
-                view[np.broadcast_to(inside, view.shape)] = label
-        streaks = self._field(self._streaks, mesh)
+                np.copyto(view, np.uint8(label), where=inside)
+        streaks = self._field(1, _STREAKS_MM, mesh)
         for muscle, threshold in _STREAK_THRESHOLDS:
             result[(result == muscle) & (streaks > threshold)] = Label.FAT
         return result
 
     def texture(self, x: FloatArray, y: FloatArray, z: FloatArray, *, axes: Axes) -> FloatArray:
         """Local variation of the tissues at every point of a mesh; mean 0, variance about 1."""
-        return self._field(self._grain, self._mesh(x, y, z, axes))
+        return self._field(2, _GRAIN_MM, self._mesh(x, y, z, axes))
 
     def label_at(self, x: float, y: float, z: float) -> Label:
         """Label at one point [mm]."""
@@ -141,10 +147,11 @@ class Phantom:
         order = ("xyz".index(axes[0]), "xyz".index(axes[1]), "xyz".index(axes[2]))
         return _Mesh((x, y, z), order)
 
-    @staticmethod
-    def _field(lattice: FloatArray, mesh: _Mesh) -> FloatArray:
-        """Interpolate a lattice to a mesh, one axis after the other."""
-        field = lattice.transpose(mesh.order)
+    def _field(
+        self, stream: int, sigmas_mm: tuple[tuple[float, float, float], ...], mesh: _Mesh
+    ) -> FloatArray:
+        """Interpolate one of the patient's random fields to a mesh, axis after axis."""
+        field = _lattice(self.anatomy.seed, stream, sigmas_mm).transpose(mesh.order)
         for position, i in enumerate(mesh.order):
             low, count = _LATTICE_LOW[i], _LATTICE_SHAPE[i]
             weights = linear_weights(mesh.coordinates[i], low, _LATTICE_MM, count)

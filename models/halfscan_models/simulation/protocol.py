@@ -127,6 +127,7 @@ _SEQUENCES = (
         accelerated=ArmParameters(2, 1, 39),
         echo_train_length=18,
         phase_oversampling=0.5,
+        gap_mm=0.8,
     ),
 )
 

@@ -34,7 +34,7 @@ def _tilted(tilt: float) -> tuple[Point, Point]:
     return (0.0, cos(tilt), -sin(tilt)), (0.0, sin(tilt), cos(tilt))
 
 
-def _sagittal(anatomy: Anatomy) -> Iterator[Region]:
+def _sagittal(anatomy: Anatomy, stack: SliceStack) -> Iterator[Region]:
     for name, vertebra in anatomy.vertebrae.items():
         if name.startswith("L"):
             axes = _tilted(vertebra.frame.tilt)
@@ -49,7 +49,9 @@ def _sagittal(anatomy: Anatomy) -> Iterator[Region]:
         yield Region(name, "sagittal", centre, _half_axes(24.7, 3.2), *axes)
     height = anatomy.vertebrae["L4"].frame.z0
     x, y = anatomy.psoas["left"].centre(height)
-    inner = x - 0.6 * anatomy.psoas["left"].half_axes(height)[0]
+    half = anatomy.psoas["left"].half_axes(height)[0]
+    # Where the stack ends early, its outermost slice still cuts the muscle's inner part.
+    inner = max(min(x - 0.6 * half, stack.first_mm[0]), x - 0.85 * half)
     yield Region("psoas", "sagittal", (inner, y, height), _half_axes(184.8, 0.55), _Y, _Z)
     height = anatomy.vertebrae["L3"].frame.z0
     _, y = anatomy.sac.centre(height)
@@ -105,7 +107,7 @@ def place_regions(anatomy: Anatomy, stacks: Mapping[Plane, SliceStack]) -> tuple
     """Place all regions whose slice is part of the stacks; each is moved into its slice."""
     wanted: list[Region] = []
     if "sagittal" in stacks:
-        wanted.extend(_sagittal(anatomy))
+        wanted.extend(_sagittal(anatomy, stacks["sagittal"]))
     if "transverse" in stacks:
         wanted.extend(_transverse(anatomy, stacks["transverse"]))
     placed: list[Region] = []

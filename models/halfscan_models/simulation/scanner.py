@@ -150,7 +150,7 @@ class SliceScan:
         self._shape = 2 * max(n for n, _ in sizes), 2 * max(n for _, n in sizes)
         samples = list(self._samples())
         labels = [phantom.labels(**mesh, axes=plane.axes)[0] for mesh in samples]
-        self._labels = np.stack(labels)
+        self._labels = np.stack(labels).astype(np.intp)  # what `take` wants
         # One texture for the slab: it varies little over the thickness.
         mesh = samples[len(samples) // 2]
         self._texture = phantom.texture(**mesh, axes=plane.axes)[0]
@@ -178,8 +178,8 @@ class SliceScan:
     def _object(self, sequence: SequenceProtocol, readout: int) -> FloatArray:
         """Transverse magnetisation (readout, phase) on the fine grid, fat shifted."""
         table = signal_table(sequence)
-        level = table.level[self._labels].mean(axis=0)
-        level += table.slope[self._labels].mean(axis=0) * self._texture
+        level = table.level.take(self._labels, mode="clip").mean(axis=0)
+        level += table.slope.take(self._labels, mode="clip").mean(axis=0) * self._texture
         pixels = FAT_SHIFT_HZ / sequence.bandwidth_hz_px
         shift = round(pixels * self._shape[0] / readout)
         total: FloatArray = (level.real + np.roll(level.imag, shift, axis=0)) * self._weight

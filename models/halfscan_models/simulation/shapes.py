@@ -192,12 +192,13 @@ class Tube:
 
     def contains(self, x: FloatArray, y: FloatArray, z: FloatArray) -> BoolArray:
         """See `Shape`."""
-        # A half axis of nothing would divide by zero; a micrometre is nothing to a voxel.
-        half_x = np.maximum(self._at(z, self.half_x), np.float32(1e-3))
-        half_y = np.maximum(self._at(z, self.half_y), np.float32(1e-3))
+        half_x, half_y = self._at(z, self.half_x), self._at(z, self.half_y)
+        there = (z >= self.z[0]) & (z <= self.z[-1]) & (half_x > 0) & (half_y > 0)
+        half_x, half_y = np.where(there, half_x, 1), np.where(there, half_y, 1)
         a = np.square((x - self._at(z, self.x_centre)) / half_x)
         b = np.square((y - self._at(z, self.y_centre)) / half_y)
-        inside: BoolArray = (a + b < 1) & (z >= self.z[0]) & (z <= self.z[-1])
+        b = np.where(there, b, np.float32(2))
+        inside: BoolArray = a + b < 1
         return inside
 
     def centre(self, z_mm: float) -> tuple[float, float]:
@@ -228,8 +229,8 @@ class Tube:
 class Body:
     """Vertebral body: rounded cross-section, waist, concave endplates.
 
-    `upper` and `lower` are the heights of the two rims above and below the frame's origin [mm];
-    `w_range`, where given, keeps only that slab.
+    `upper` and `lower` are the heights of the two rims above and below the frame's origin, and
+    the waist ends `waist` above and below it [mm]: a rim may move without the rest.
     """
 
     frame: Frame
@@ -237,8 +238,8 @@ class Body:
     half_u: float
     upper: float
     lower: float
+    waist: float
     concavity: float = 1.8
-    w_range: tuple[float, float] | None = None
 
     @cached_property
     def box(self) -> Box:
@@ -248,16 +249,14 @@ class Body:
     def contains(self, x: FloatArray, y: FloatArray, z: FloatArray) -> BoolArray:
         """See `Shape`."""
         x, u, w = self.frame.local(x, y, z)
-        height = np.float32(self.upper + self.lower) / 2
-        middle = np.float32(self.upper - self.lower) / 2
-        relative = (w - middle) / height
-        limit = _cubed(1 - np.float32(0.07) * (1 - np.minimum(np.square(relative), 1)))
+        relative = np.minimum(np.square(w / np.float32(self.waist)), 1)
+        limit = _cubed(1 - np.float32(0.07) * (1 - relative))
         section = _kidney(x, u, self.half_x, self.half_u, self.half_u)
-        # |w| < rim - concavity (1 - section), solved for the section
-        dip = 1 - (height - np.abs(w - middle)) / np.float32(self.concavity)
-        inside: BoolArray = (section < limit) & (section > dip) & (np.abs(w - middle) < height)
-        if self.w_range is not None:
-            inside &= (w > self.w_range[0]) & (w < self.w_range[1])
+        # room to the rim > concavity (1 - section), solved for the section
+        room = np.minimum(np.float32(self.upper) - w, np.float32(self.lower) + w)
+        limit = np.where(room > 0, limit, np.float32(0))
+        dip = 1 - room / np.float32(self.concavity)
+        inside: BoolArray = (section < limit) & (section > dip)
         return inside
 
     def grown(self, by_mm: float) -> "Body":

@@ -208,7 +208,8 @@ def _body(
 ) -> Iterator[Layer]:
     """Body with its cortex and basivertebral vein, then Modic changes and Schmorl nodes."""
     upper, lower = _rims(vertebra, anatomy, pathologies)
-    hull = Body(vertebra.frame, vertebra.half_x, vertebra.half_u, upper, lower)
+    waist = vertebra.height / 2
+    hull = Body(vertebra.frame, vertebra.half_x, vertebra.half_u, upper, lower, waist)
     marrow = hull.grown(-_CORTEX_MM)
     yield from _bone(hull)
     if not vertebra.sacral:
