@@ -5,9 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +23,7 @@ from halfscan_plugin.relay import (
     RelaySettings,
     SettingsError,
 )
+from tiny_server import Server, serve
 
 SETTINGS = RelaySettings(api_url="http://127.0.0.1:8780", token="t")
 PROPERTY = SETTINGS.cursor_property
@@ -615,62 +614,9 @@ def test_the_token_file_is_read_each_time(tmp_path: Path) -> None:
 SERIES = {"orthanc_series_id": "a", "source_digest": "ab" * 32, "n_instances": 2}
 
 
-@dataclass
-class Server:
-    """A real HTTP server that gives one answer."""
-
-    url: str
-    status: int = 201
-    body: bytes = json.dumps(SERIES).encode()
-    headers: dict[str, str] = field(default_factory=dict)
-    hang_up: bool = False
-    raw: bytes | None = None
-    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
-
-
-@contextmanager
-def serve() -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(length)
-            state.requests.append((self.command, self.path, dict(self.headers), body))
-            if state.hang_up:
-                self.connection.close()
-                self.close_connection = True
-                return
-            if state.raw is not None:
-                self.wfile.write(state.raw)
-                self.close_connection = True
-                return
-            self.send_response(state.status)
-            for name, value in state.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(state.body)))
-            self.end_headers()
-            self.wfile.write(state.body)
-
-        do_GET = do_POST = _answer  # noqa: N815  (the base class's names)
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a closed connection
-    state = Server(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serve() as state:
+    with serve(201, json.dumps(SERIES).encode()) as state:
         yield state
 
 

@@ -1,0 +1,284 @@
+"""The worker's two clients, against servers that answer as real ones do, or do not."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from dicom_maker import encoded, mr_object, mr_series
+from halfscan_plugin.archive import Archive, ArchiveUnavailable, SeriesNotFound, StoreRefused
+from halfscan_plugin.ledger import LeaseLost, Ledger, LedgerRefused, LedgerUnavailable
+from halfscan_plugin.volume import UnreadableSeries
+from tiny_server import Server, serve
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as state:
+        state.headers = dict(JSON)
+        yield state
+
+
+@pytest.fixture
+def ledger(server: Server) -> Iterator[Ledger]:
+    client = Ledger(server.url, "secret", timeout_s=5)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def archive(server: Server) -> Iterator[Archive]:
+    client = Archive(server.url, timeout_s=5)
+    yield client
+    client.close()
+
+
+# --- the ledger -------------------------------------------------------------------------------
+
+CALLS: list[tuple[Callable[[Ledger], Any], str, str, dict[str, Any]]] = [
+    (lambda c: c.claim("w", 60), "POST", "/claim", {"worker": "w", "lease_s": 60}),
+    (lambda c: c.renew(7, "k"), "POST", "/7/lease", {"lease_token": "k"}),
+    (
+        lambda c: c.finish(7, "k", {"status": "failed", "error": "e"}),
+        "POST",
+        "/7/outcome",
+        {"lease_token": "k", "status": "failed", "error": "e"},
+    ),
+    (lambda c: c.announce({"a": 1}), "POST", "", {"a": 1}),
+    (lambda c: c.retry(7), "POST", "/7/retry", {}),
+    (lambda c: c.row(7), "GET", "/7", {}),
+    (lambda c: c.rows(status="dead", page=2), "GET", "?status=dead&page=2", {}),
+]
+
+
+@pytest.mark.parametrize(("call", "method", "path", "body"), CALLS)
+def test_what_the_ledger_sends(
+    server: Server,
+    ledger: Ledger,
+    call: Callable[[Ledger], Any],
+    method: str,
+    path: str,
+    body: dict[str, Any],
+) -> None:
+    server.body = b'{"id": 7}'
+    assert call(ledger) in ({"id": 7}, None)
+    ((sent, place, headers, content),) = server.requests
+    assert (sent, place) == (method, f"/api/v1/reconstructions{path}")
+    assert json.loads(content or b"{}") == body
+    assert headers["Authorization"] == "Bearer secret"
+
+
+def test_nothing_to_claim(server: Server, ledger: Ledger) -> None:
+    server.status, server.body = 204, b""
+    assert ledger.claim("w", 60) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "error"),
+    [
+        (401, "", LedgerRefused),
+        (403, "", LedgerRefused),
+        (404, "", LedgerRefused),
+        (422, "", LedgerRefused),
+        (409, "", LedgerRefused),
+        (409, "/7/lease", LeaseLost),
+        (429, "", LedgerUnavailable),
+        (500, "", LedgerUnavailable),
+        (503, "", LedgerUnavailable),
+        (302, "", LedgerRefused),
+        (307, "", LedgerRefused),
+    ],
+)
+def test_what_the_ledger_makes_of_an_answer(
+    server: Server, ledger: Ledger, status: int, path: str, error: type[Exception]
+) -> None:
+    server.status, server.body = status, b'{"detail": "the reason"}'
+    server.headers["Location"] = f"{server.url}/elsewhere"
+    with pytest.raises(error, match=f"answered {status}: the reason"):
+        ledger.renew(7, "k") if path else ledger.announce({})
+    assert len(server.requests) == 1, "a redirected POST would arrive as a GET"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[1]", b"7", b"null"])
+def test_something_else_that_answers_200(server: Server, ledger: Ledger, body: bytes) -> None:
+    server.body = body
+    with pytest.raises(LedgerUnavailable, match="is not the API"):
+        ledger.claim("w", 60)
+
+
+@pytest.mark.parametrize("body", [b"a gateway's words", b"[1]", b'{"title": "a gateway\'s words"}'])
+def test_an_error_without_a_problem_shows_what_came(
+    server: Server, ledger: Ledger, body: bytes
+) -> None:
+    server.status, server.body = 502, body
+    with pytest.raises(LedgerUnavailable, match=r"502: (a gateway's words|\[1\])"):
+        ledger.claim("w", 60)
+
+
+@pytest.mark.parametrize("raw", [b"SSH-2.0-nobody\r\n", b"\0" * 40])
+def test_what_does_not_speak_http_is_no_api(server: Server, ledger: Ledger, raw: bytes) -> None:
+    server.raw = raw
+    with pytest.raises(LedgerUnavailable, match="cannot be reached"):
+        ledger.claim("w", 60)
+
+
+def test_an_api_that_hangs_up(server: Server, ledger: Ledger) -> None:
+    server.hang_up = True
+    with pytest.raises(LedgerUnavailable, match="cannot be reached"):
+        ledger.claim("w", 60)
+
+
+def test_a_netrc_file_does_not_replace_the_token(
+    server: Server, ledger: Ledger, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "netrc"
+    file.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(file))
+    ledger.announce({})
+    assert server.requests[0][2]["Authorization"] == "Bearer secret"
+
+
+# --- the archive ------------------------------------------------------------------------------
+
+
+def test_ping_wants_orthanc(server: Server, archive: Archive) -> None:
+    server.body = b'{"Version": "1.12.7"}'
+    assert archive.ping()["Version"] == "1.12.7"
+    for body in (b"{}", b"[]", b"7", b"nonsense"):
+        server.body = body
+        with pytest.raises(ArchiveUnavailable, match="is not Orthanc"):
+            archive.ping()
+
+
+def test_ping_on_a_page_of_somebody_else(server: Server, archive: Archive) -> None:
+    server.headers, server.body = {"Content-Type": "text/html"}, b"<html>"
+    with pytest.raises(ArchiveUnavailable, match="is not Orthanc"):
+        archive.ping()
+    server.headers = {}
+    with pytest.raises(ArchiveUnavailable, match="is not Orthanc"):
+        archive.ping()
+    server.status = 404
+    with pytest.raises(ArchiveUnavailable, match="is not Orthanc"):
+        archive.ping()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (404, SeriesNotFound, "the archive has no /series/s"),
+        (401, ArchiveUnavailable, "refuses the credentials"),
+        (403, ArchiveUnavailable, "refuses the credentials"),
+        (500, ArchiveUnavailable, "answered 500"),
+        (302, ArchiveUnavailable, "answered 302"),
+    ],
+)
+def test_what_the_archive_makes_of_an_answer(
+    server: Server, archive: Archive, status: int, error: type[Exception], message: str
+) -> None:
+    server.status = status
+    with pytest.raises(error, match=message):
+        archive.instance_ids("s")
+
+
+def test_an_archive_that_hangs_up_or_is_not_there(server: Server, archive: Archive) -> None:
+    server.hang_up = True
+    with pytest.raises(ArchiveUnavailable, match="cannot be reached"):
+        archive.instance_ids("s")
+    gone = Archive("http://127.0.0.1:1", timeout_s=5)
+    with pytest.raises(ArchiveUnavailable, match="cannot be reached"):
+        gone.ping()
+    gone.close()
+
+
+def test_an_object_is_read_or_named(server: Server, archive: Archive) -> None:
+    dataset = mr_object()
+    server.headers, server.body = {"Content-Type": "application/dicom"}, encoded(dataset)
+    assert archive.dataset("i").SOPInstanceUID == dataset.SOPInstanceUID
+    server.body = b"nonsense"
+    with pytest.raises(UnreadableSeries, match="instance i: not a DICOM file") as caught:
+        archive.dataset("i")
+    assert caught.value.code == "damaged_file"
+
+
+def test_series_numbers_of_a_study(server: Server, archive: Archive) -> None:
+    tags: list[dict[str, str]] = [
+        {"SeriesInstanceUID": "1", "SeriesNumber": "5"},
+        {"SeriesInstanceUID": "2", "SeriesNumber": "five"},
+        {"SeriesInstanceUID": "3"},
+    ]
+    server.answers = {
+        "/series/s/study": (200, b'{"ID": "st"}'),
+        "/studies/st/series": (200, json.dumps([{"MainDicomTags": t} for t in tags]).encode()),
+    }
+    assert archive.series_numbers("s") == {"1": 5}
+
+
+def stored(server: Server, held: int, status: str = "Success") -> None:
+    answer = {"ID": "i", "ParentSeries": "s", "Status": status}
+    server.answers = {
+        "/instances": (200, json.dumps(answer).encode()),
+        "/series/s": (200, json.dumps({"Instances": ["i"] * held}).encode()),
+    }
+
+
+def deletions(server: Server) -> int:
+    return sum(method == "DELETE" for method, *_ in server.requests)
+
+
+def test_a_series_is_stored_whole(server: Server, archive: Archive) -> None:
+    stored(server, held=3)
+    steps: list[tuple[int, int]] = []
+    result = archive.store(mr_series(3), lambda *step: steps.append(step))
+    assert (result.orthanc_series_id, result.instances) == ("s", 3)
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert deletions(server) == 0
+
+
+def test_what_is_incomplete_is_removed_again(server: Server, archive: Archive) -> None:
+    stored(server, held=2)
+    with pytest.raises(StoreRefused, match="holds 2 of 3"):
+        archive.store(mr_series(3))
+    assert deletions(server) == 3
+
+
+def test_what_was_there_before_is_not_removed(server: Server, archive: Archive) -> None:
+    stored(server, held=2, status="AlreadyStored")
+    with pytest.raises(StoreRefused):
+        archive.store(mr_series(3))
+    assert deletions(server) == 0
+
+
+@pytest.mark.parametrize("status", ["FilteredOut", "Failure"])
+def test_an_object_that_is_not_taken(server: Server, archive: Archive, status: str) -> None:
+    stored(server, held=1, status=status)
+    with pytest.raises(StoreRefused, match=status):
+        archive.store(mr_series(1))
+
+
+def test_an_archive_without_space(server: Server, archive: Archive) -> None:
+    server.answers = {"/instances": (507, b"{}")}
+    with pytest.raises(StoreRefused, match="answered 507"):
+        archive.store(mr_series(2))
+
+
+def test_an_object_that_cannot_be_encoded_leaves_nothing_behind(
+    server: Server, archive: Archive
+) -> None:
+    stored(server, held=2)
+    series: list[Dataset] = mr_series(2)
+    del series[1].file_meta.TransferSyntaxUID
+    with pytest.raises(Exception, match="Transfer Syntax"):
+        archive.store(series)
+    assert deletions(server) == 1
+
+
+def test_credentials_are_sent(server: Server) -> None:
+    server.body = b'{"Version": "1"}'
+    client = Archive(server.url + "/", "user", "password", timeout_s=5)
+    client.ping()
+    client.close()
+    assert server.requests[0][2]["Authorization"].startswith("Basic ")
