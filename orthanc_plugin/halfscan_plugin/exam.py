@@ -132,7 +132,9 @@ class _Entry:
     def window(self) -> tuple[float, float]:
         """Centre and width that a reader would start from."""
         clean = self.series.noise_free * self.scale
-        high = float(np.percentile(clean, 96))
+        # Fat is bright and everywhere, but where it is suppressed little else than fluid is bright.
+        share = 99 if self.series.sequence.fat_suppressed else 96
+        high = float(np.percentile(clean, share))
         return round(high / 2), round(high)
 
 

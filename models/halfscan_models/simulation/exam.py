@@ -282,7 +282,7 @@ def simulate_patient(  # noqa: PLR0913 - all but the generator are options by na
     Returns
     -------
     PatientExam
-        Series, truth, regions. About 12 s for all of it on one core at full size.
+        Series, truth, regions. At full size one core needs about 10 s for one arm, 15 s for both.
 
     Raises
     ------

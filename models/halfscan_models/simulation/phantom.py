@@ -59,10 +59,16 @@ class _Mesh:
         """Index ranges by coordinate that a box covers, or None where it covers nothing."""
         ranges: list[slice] = []
         for axis, low, high in zip(self.coordinates, *box, strict=True):
-            hit = np.flatnonzero((axis >= low) & (axis <= high))
-            if not hit.size:
+            # Axes ascend or descend; a binary search is all that most shapes cost.
+            ascending = axis if axis[0] <= axis[-1] else axis[::-1]
+            first = int(ascending.searchsorted(low, "left"))
+            last = int(ascending.searchsorted(high, "right"))
+            if first >= last:
                 return None
-            ranges.append(slice(int(hit[0]), int(hit[-1]) + 1))
+            forward = ascending is axis
+            ranges.append(
+                slice(first, last) if forward else slice(axis.size - last, axis.size - first)
+            )
         return ranges[0], ranges[1], ranges[2]
 
     def open(self, window: tuple[slice, slice, slice]) -> tuple[FloatArray, ...]:

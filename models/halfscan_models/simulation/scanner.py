@@ -39,7 +39,7 @@ ACS_LINES = 24
 # signal-to-noise in a vertebral body to about 40.
 NOISE_AT_UNIT = 0.034
 _READOUT_MARGIN = 9 / 8  # readout oversampling kept until the image is cropped
-_THROUGH_PLANE_SAMPLES = 5
+_THROUGH_PLANE_SAMPLES = 4
 _PHASE_MARGIN = 32  # lines kept beyond the acquired ones while coils are multiplied in
 _SATURATION_Y_MM = -52.0
 _SATURATION_LEFT = 0.12
