@@ -1,6 +1,7 @@
 """Pixels of a series: read exactly, or refused with a reason."""
 
 import functools
+import json
 import struct
 from collections.abc import Callable
 from io import BytesIO
@@ -26,6 +27,7 @@ from pydicom.uid import (
 from dicom_maker import ORIENTATIONS, encoded, mr_series, reread, set_raw, set_vr
 from halfscan_plugin.derived import Provenance, derive
 from halfscan_plugin.files import parse
+from halfscan_plugin.inspection import inspect_series
 from halfscan_plugin.volume import UnreadableSeries, read_volume, sort_slices
 
 EXAMPLES = 200
@@ -292,6 +294,8 @@ def use(contents: list[bytes]) -> str:
     """Do with files what a worker does, the network left out; give what came of it."""
     try:
         datasets = [parse(BytesIO(content)) for content in contents]
+        report = inspect_series(datasets)
+        assert json.loads(json.dumps(report, allow_nan=False)) == report
         source = read_volume(datasets)
         derived = derive(source, source.volume, PROVENANCE, series_number=1005)
     except UnreadableSeries as error:
@@ -311,6 +315,8 @@ KEYWORDS = [
     "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "PixelData",
     "ContributingEquipmentSequence", "SourceImageSequence", "DerivationCodeSequence",
     "DerivationDescription", "ReferencedImageSequence", "VOILUTSequence", "AcquisitionDate",
+    "Manufacturer", "ParallelReductionFactorInPlane", "ParallelAcquisition", "PartialFourier",
+    "NumberOfAverages", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 VRS = [
     "AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "OB", "OD", "OF",

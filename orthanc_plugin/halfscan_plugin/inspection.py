@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
 
@@ -10,9 +10,11 @@ from halfscan_models.errors import ModelsError
 from halfscan_plugin.acquisition import Acquisition, read_acquisition
 from halfscan_plugin.files import Folder, read_series, write_series
 from halfscan_plugin.headers import integer, text
-from halfscan_plugin.reconstruction import Engine
 from halfscan_plugin.rules import Decision, decide
 from halfscan_plugin.volume import UnreadableSeries, sort_slices
+
+if TYPE_CHECKING:  # looking at headers needs no network
+    from halfscan_plugin.reconstruction import Engine
 
 __all__ = ["inspect_series", "reconstruct_folder"]
 
@@ -47,7 +49,7 @@ def inspect_series(headers: Sequence[Dataset]) -> dict[str, Any]:
 def reconstruct_folder(
     folder: Folder,
     target: Path,
-    engine: Engine,
+    engine: "Engine",
     *,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -101,7 +103,7 @@ def reconstruct_folder(
 def _reconstruct(
     files: Sequence[Path],
     target: Path,
-    engine: Engine,
+    engine: "Engine",
     numbers: dict[str, int],
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from halfscan_models import load_reconstructor
 from halfscan_models.reconstruct import Reconstructor
 from halfscan_models.registry import WEIGHTS
 from halfscan_plugin.derived import DerivedSeries, Provenance, derive, series_uid
+from halfscan_plugin.errors import BadInput
 from halfscan_plugin.headers import integer
 from halfscan_plugin.volume import read_volume
 
@@ -62,6 +63,13 @@ class Engine:
         Processor threads for the network; all cores where None.
     weights : Path, optional
         Folder with ``models.json`` and the weights; the package's own where None.
+
+    Raises
+    ------
+    BadInput
+        If `strength` is outside 0 to 1.
+    ModelsError
+        If the model cannot be loaded.
     """
 
     def __init__(
@@ -73,6 +81,8 @@ class Engine:
         threads: int | None = None,
         weights: Path | None = None,
     ) -> None:
+        if not 0 <= strength <= 1:
+            raise BadInput(f"strength must be between 0 and 1, got {strength!r}")
         self._reconstructor: Reconstructor = load_reconstructor(
             model, device=device, threads=threads, weights=weights or WEIGHTS
         )
