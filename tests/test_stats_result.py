@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import pytest
+
 from halfscan_stats import Estimate, Interval, Reason, TestResult
 
 
