@@ -2,13 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import Dataset
+from pydicom.uid import CTImageStorage, MRImageStorage
+from pynetdicom import AE, evt
 
-from dicom_maker import encoded, mr_object, mr_series
+from dicom_maker import encoded, mr_object, mr_series, save
 from halfscan_plugin.archive import Archive, ArchiveUnavailable, SeriesNotFound, StoreRefused
+from halfscan_plugin.dimse import SendFailed, send
 from halfscan_plugin.ledger import LeaseLost, Ledger, LedgerRefused, LedgerUnavailable
 from halfscan_plugin.volume import UnreadableSeries
 from tiny_server import Server, serve
@@ -282,3 +287,68 @@ def test_credentials_are_sent(server: Server) -> None:
     client.ping()
     client.close()
     assert server.requests[0][2]["Authorization"].startswith("Basic ")
+
+
+def test_a_series_is_found_by_its_uid(server: Server, archive: Archive) -> None:
+    server.answers = {"/tools/find": (200, b'["s"]')}
+    assert archive.find_series("1.2.3") == ["s"]
+    assert json.loads(server.requests[0][3])["Query"] == {"SeriesInstanceUID": "1.2.3"}
+
+
+# --- C-STORE, to a real service class provider ------------------------------------------------
+
+
+@contextmanager
+def provider(status: int, *contexts: str) -> Iterator[tuple[int, list[str]]]:
+    """Listen on a free loopback port; every object is answered with `status`."""
+    received: list[str] = []
+
+    def on_store(event: Any) -> int:
+        received.append(event.request.AffectedSOPInstanceUID)
+        return status
+
+    entity = AE("ARCHIVE")
+    for sop_class in contexts:
+        entity.add_supported_context(sop_class)
+    listening = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, on_store)]
+    )
+    try:
+        yield listening.socket.getsockname()[1], received
+    finally:
+        listening.shutdown()
+
+
+def test_files_are_sent(tmp_path: Path) -> None:
+    series = mr_series(3)
+    files = save(series, tmp_path)
+    steps: list[tuple[int, int]] = []
+    with provider(0x0000, MRImageStorage) as (port, received):
+        send(files, port, progress=lambda *step: steps.append(step))
+    assert received == [dataset.SOPInstanceUID for dataset in series]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_an_archive_that_refuses_an_object_is_told_with_the_file(tmp_path: Path) -> None:
+    files = save(mr_series(2), tmp_path)
+    with (
+        provider(0xA700, MRImageStorage) as (port, received),
+        pytest.raises(SendFailed, match=f"{files[0].name}: C-STORE answered 0xA700"),
+    ):
+        send(files, port)
+    assert len(received) == 1
+
+
+def test_an_archive_that_does_not_take_the_kind_of_object(tmp_path: Path) -> None:
+    files = save(mr_series(2), tmp_path)
+    with provider(0x0000, CTImageStorage) as (port, received), pytest.raises(SendFailed):
+        send(files, port)
+    assert received == []
+
+
+# pynetdicom drops the socket that could not connect without closing it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_archive_at_the_port(tmp_path: Path) -> None:
+    files = save(mr_series(1), tmp_path)
+    with pytest.raises(SendFailed, match="no association with the archive"):
+        send(files, 1)
