@@ -115,6 +115,19 @@ def test_air_gets_darker_and_tissue_keeps_its_level(network: Reconstructor) -> N
     assert restored[plain].std() < 0.5 * sigma
 
 
+def test_the_local_mean_of_fine_texture_stays(network: Reconstructor) -> None:
+    # Bright dots on a dark ground, faint against the noise: the most likely picture has none. The
+    # lower half is plain, so that the noise can be told from the dots.
+    clean = np.full((128, 96), 20.0)
+    clean[:64:3, ::3] += 25.0
+    sigma = 5.0
+    restored = network.reconstruct(add_noise(clean, sigma, seed=3)[None])
+    assert restored.noise_sd[0] == pytest.approx(sigma, rel=0.15)
+    for part in (slice(12, 52), slice(76, 116)):
+        bias = restored.volume[0, part, 12:-12].mean() - clean[part, 12:-12].mean()
+        assert abs(bias) < 0.06 * sigma
+
+
 def test_quality_says_what_changed(network: Reconstructor, noisy: Volume) -> None:
     result = network.reconstruct(noisy)
     for level, figures in zip(result.noise_sd, result.quality.slices, strict=True):

@@ -1,8 +1,8 @@
 """Reconstruction of a volume by a trained network, run by ONNX Runtime.
 
 Each slice is divided by its own noise level, which is estimated from the slice, so that the
-network sees the same noise whatever the scale of the stored values; its answer is multiplied by
-that level again. A slice without noise comes back as it was.
+network sees the same noise whatever the scale of the stored values; its answer keeps the local mean
+of the source and is multiplied by that level again. A slice without noise comes back as it was.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 from halfscan_models.errors import DeviceError, ModelFileError, VolumeError
 from halfscan_models.noise import estimate_noise_sd
@@ -30,6 +31,8 @@ _BATCH_PIXELS = 2**19
 # reach matters.
 _TILE = 960
 _OVERLAP = 48
+# Standard deviation of the neighbourhood whose mean is kept [pixels].
+_MEAN_WIDTH = 2.0
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -176,7 +179,10 @@ class Reconstructor:
             return result
         level = levels[noisy, None, None]
         source = slices[noisy].astype(np.float64)
-        answer = self._network((source / level).astype(np.float32)) * level
+        units = source / level
+        answer = self._network(units.astype(np.float32))
+        answer = np.stack([_keep_local_mean(*pair) for pair in zip(units, answer, strict=True)])
+        answer *= level
         mixture = source + strength * (answer - source)
         largest = float(np.finfo(np.float32).max)
         result[noisy] = np.clip(mixture, 0.0, largest).astype(np.float32)
@@ -346,6 +352,37 @@ def _tiles(length: int) -> Iterator[_Tile]:
         start, stop = max(0, first - _OVERLAP), min(last + _OVERLAP, even)
         within = _MARGIN + first - start
         yield _Tile(slice(start, stop), slice(first, last), slice(within, within + last - first))
+
+
+def _keep_local_mean(
+    source: npt.NDArray[np.float64], answer: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Give the answer the local mean of the source where there is signal.
+
+    A network that was trained on pairs tends to the most likely picture, and that is too dark where
+    fine bright texture lies on a dark ground. The mean over a small neighbourhood needs no
+    network: noise changes it by 0.14 standard deviations only, and the bias that a magnitude has
+    in bright pixels, sigma^2 / (2 A), is known (Gudbjartsson & Patz 1995,
+    doi:10.1002/mrm.1910340618). In air, where the source says nothing, the network's answer stays.
+
+    Parameters
+    ----------
+    source, answer : ndarray
+        (row, column) in units of the noise standard deviation.
+
+    Returns
+    -------
+    ndarray
+        (row, column), same units.
+    """
+    mean = gaussian_filter(source, _MEAN_WIDTH)
+    strength = np.sqrt(np.maximum(gaussian_filter(source**2, _MEAN_WIDTH), 0.0))
+    # Pure noise has the value sqrt(2): nothing up to 2, everything from 3.5 on.
+    weight = np.clip((strength - 2.0) / 1.5, 0.0, 1.0)
+    missing = source - 0.5 / np.maximum(mean, 2.0) - answer
+    local = gaussian_filter(weight * missing, _MEAN_WIDTH)
+    share = np.maximum(gaussian_filter(weight, _MEAN_WIDTH), 1e-3)
+    return np.asarray(answer + weight * local / share)
 
 
 def _slice_quality(before: npt.ArrayLike, after: npt.ArrayLike, level: float) -> SliceQuality:
