@@ -32,7 +32,8 @@ from halfscan_plugin.volume import SeriesVolume, stored_values
 __all__ = ["DerivedSeries", "Provenance", "derive", "is_halfscan_output", "series_uid"]
 
 MANUFACTURER = "Halfscan"
-# Changes when the same source and model shall give other objects than before.
+# Changes when the same source and model shall give other objects than before: that is, with every
+# change of what is written here or of what `Reconstructor` computes around the network.
 DERIVATION_VERSION = 1
 # What described the source's pixels or bytes and would be wrong on the derived ones.
 DROPPED = (
