@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from archive_fixtures import Site, uid_of
 from halfscan_models.registry import WEIGHTS
+from halfscan_plugin import stack
 
 pytestmark = pytest.mark.archive
 
@@ -349,3 +350,50 @@ def test_logs_carry_no_patient_data(site: Site, fast_series: list[Path], variant
     text = json.dumps(row) + "".join(site.log(name) for name in ("api", "worker", "orthanc"))
     assert "Zebrafinch" not in text
     assert "PSEUDO-778899" not in text
+
+
+def test_a_wrong_token_shows_before_the_first_series_comes(make_site: MakeSite) -> None:
+    site = make_site(plugin_options={"TokenFile": "/nowhere/token"})
+    site.start("api", "orthanc")
+
+    def error() -> Any:
+        return httpx.get(f"{site.stack.orthanc_url}/halfscan/status").json()["last_error"]
+
+    assert "token file" in site.wait_for(error)
+
+
+SITE_SCRIPT = """
+import sys
+sys.path.append({package!r})
+import orthanc
+from halfscan_plugin.plugin import register
+
+def on_change(change_type, level, resource_id):
+    if change_type == orthanc.ChangeType.STABLE_SERIES:
+        orthanc.LogWarning("the site's own callback")
+
+{calls}
+"""
+
+
+@pytest.mark.parametrize("ours_works", [True, False])
+def test_an_archive_with_a_script_of_its_own(
+    make_site: MakeSite, fast_series: list[Path], *, ours_works: bool
+) -> None:
+    """Orthanc takes one callback: the site's is called by ours, or ours is off; it runs anyway."""
+    calls = "register(orthanc, on_change=on_change)"
+    if not ours_works:
+        calls = "orthanc.RegisterOnChangeCallback(on_change)\nregister(orthanc)"
+    site = make_site()
+    script = site.stack.folder / "site_script.py"
+    package = str(Path(stack.__file__).parents[1])
+    script.write_text(SITE_SCRIPT.format(package=package, calls=calls))
+    site.stack.orthanc_options["PythonScript"] = str(script)
+    site.start()
+    site.send(fast_series)
+    site.wait_for(lambda: "the site's own callback" in site.log("orthanc"))
+    if ours_works:
+        assert site.finished(uid_of(fast_series))["status"] == "done"
+    else:
+        assert "register(orthanc, on_change=...)" in site.log("orthanc")
+        assert httpx.get(f"{site.stack.orthanc_url}/system").is_success

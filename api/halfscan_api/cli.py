@@ -14,7 +14,7 @@ from halfscan_api import auth, migrate, server
 from halfscan_api.database import Database, utc_now
 from halfscan_api.logs import configure_logging
 from halfscan_api.migrate import one_line_errors
-from halfscan_api.settings import Settings
+from halfscan_api.settings import Settings, SettingsError
 
 _database_option = click.option(
     "--database-url",
@@ -83,7 +83,7 @@ def _create(
     click.echo(secret)
     click.echo(
         f"Token {facts['id']} ({role}, {name}) counts until {facts['expires_at'] or 'revoked'}. "
-        "It cannot be shown again.",
+        f"It cannot be shown again. It is in {database.engine.url}: the API must use the same.",
         err=True,
     )
 
@@ -93,7 +93,7 @@ def _create(
 @_database_option
 def _list(*, as_json: bool, database_url: str | None) -> None:
     """List the tokens; never the secrets."""
-    with _token_database(database_url) as database, database.read() as session:
+    with _token_database(database_url, must_exist=True) as database, database.read() as session:
         rows = [_facts(row) for row in auth.list_tokens(session)]
     if as_json:
         click.echo(json.dumps(rows))
@@ -110,19 +110,31 @@ def _list(*, as_json: bool, database_url: str | None) -> None:
 @_database_option
 def _revoke(id_or_name: str, database_url: str | None) -> None:
     """Revoke the token with this ID or name, from now on."""
-    with _token_database(database_url) as database, database.write() as session:
+    with _token_database(database_url, must_exist=True) as database, database.write() as session:
         row = auth.revoke_token(session, id_or_name, now=utc_now())
         click.echo(f"Token {row.id} ({row.role}, {row.name}) no longer counts.")
 
 
 @contextmanager
-def _token_database(database_url: str | None) -> Iterator[Database]:
+def _token_database(database_url: str | None, *, must_exist: bool = False) -> Iterator[Database]:
     with one_line_errors():
         settings = Settings.load(database_url=database_url)
+        if must_exist:
+            _check_exists(settings)
         # Standard output is for the answer alone, so that a script can read it.
         configure_logging(settings.model_copy(update={"log_level": "warning"}))
         with _migrated(settings) as database, database.explained():
             yield database
+
+
+def _check_exists(settings: Settings) -> None:
+    """Refuse a SQLite file that is not there: asking for tokens must not make an empty one."""
+    file = settings.url.database
+    if settings.url.drivername.startswith("sqlite") and file and not Path(file).exists():
+        raise SettingsError(
+            f"there is no database {file}; HALFSCAN_API_DATABASE_URL or --database-url must name "
+            "the one that the API uses"
+        )
 
 
 @contextmanager

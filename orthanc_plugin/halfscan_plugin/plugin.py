@@ -4,10 +4,14 @@ It runs inside Orthanc, under the one interpreter lock that serves all of Orthan
 it stays thin: standard library only. It starts the relay, wakes it when a series becomes stable,
 and answers ``GET /halfscan/status``.
 
-An archive that has a Python script of its own keeps it and adds two lines there::
+An archive that has a Python script of its own keeps it and adds there::
 
+    import sys
+    sys.path.append("/opt/halfscan/lib/python3.11/site-packages")
     from halfscan_plugin.plugin import register
-    register(orthanc)
+    register(orthanc, on_change=site_callback)
+
+Orthanc takes one callback for changes: the site's own, if it has one, is called by ours.
 
 A setting that breaks a rule is logged as an error and leaves the plugin off; the archive itself
 starts all the same, because receiving images comes first. ``/halfscan/status`` then says what is
@@ -16,6 +20,7 @@ wrong.
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +35,18 @@ from halfscan_plugin.relay import ApiClient, Relay, RelaySettings, SettingsError
 
 __all__ = ["register"]
 
+ChangeCallback = Callable[[int, int, str], None]
 
-def register(orthanc: Any) -> Relay | None:
+
+def register(orthanc: Any, on_change: ChangeCallback | None = None) -> Relay | None:
     """Read the settings, register the callbacks and start the relay with Orthanc.
 
     Parameters
     ----------
     orthanc : module
         The module ``orthanc`` that the Python plugin provides.
+    on_change : callable, optional
+        The site's own callback for changes, which is called with (change type, level, resource).
 
     Returns
     -------
@@ -49,7 +58,8 @@ def register(orthanc: Any) -> Relay | None:
     try:
         configuration = json.loads(orthanc.GetConfiguration())
         settings = RelaySettings.from_section(configuration.get("Halfscan"))
-        relay = Relay(orthanc, settings, ApiClient(settings).announce)
+        client = ApiClient(settings)
+        relay = Relay(orthanc, settings, client.announce, client.check)
     except SettingsError as problem:
         error = str(problem)
         orthanc.LogError(f"halfscan is off: {error}")
@@ -64,23 +74,33 @@ def register(orthanc: Any) -> Relay | None:
         output.AnswerBuffer(json.dumps(state, indent=1), "application/json")
 
     orthanc.RegisterRestCallback("/halfscan/status", on_status)
-    if relay is not None:
-        _follow(orthanc, relay)
+    if relay is not None or on_change is not None:
+        _follow(orthanc, relay, on_change)
     return relay
 
 
-def _follow(orthanc: Any, relay: Relay) -> None:
+def _follow(orthanc: Any, relay: Relay | None, site: ChangeCallback | None) -> None:
     """Start, wake and stop the relay with Orthanc's own events."""
 
-    def on_change(change_type: int, _level: int, _resource_id: str) -> None:
-        if change_type == orthanc.ChangeType.ORTHANC_STARTED:
-            relay.start()
-        elif change_type == orthanc.ChangeType.ORTHANC_STOPPED:
-            relay.stop()
-        elif change_type == orthanc.ChangeType.STABLE_SERIES:
-            relay.wake()
+    def on_change(change_type: int, level: int, resource_id: str) -> None:
+        if relay is not None:
+            if change_type == orthanc.ChangeType.ORTHANC_STARTED:
+                relay.start()
+            elif change_type == orthanc.ChangeType.ORTHANC_STOPPED:
+                relay.stop()
+            elif change_type == orthanc.ChangeType.STABLE_SERIES:
+                relay.wake()
+        if site is not None:
+            site(change_type, level, resource_id)
 
-    orthanc.RegisterOnChangeCallback(on_change)
+    try:
+        orthanc.RegisterOnChangeCallback(on_change)
+    except RuntimeError as error:
+        # The site's script has registered one before; receiving images comes first.
+        orthanc.LogError(
+            f"halfscan is off: {error}; give the site's callback to "
+            "register(orthanc, on_change=...) instead"
+        )
 
 
 if __name__ == "plugin":

@@ -226,10 +226,32 @@ class ApiClient:
         AnnouncementRefused
             If the API says that the announcement itself is wrong.
         """
+        answer = self._ask("", json.dumps(series).encode())
+        # Something else may listen at the address and answer 200 to whatever it is asked.
+        digest = answer.get("source_digest") if isinstance(answer, dict) else None
+        if digest != series["source_digest"]:
+            raise ApiUnavailable(f"what answers at {self._address} is not the API")
+
+    def check(self) -> None:
+        """Ask for the list of reconstructions, to see that address and token are right.
+
+        Raises
+        ------
+        ApiUnavailable
+            If they are not, or the API is away.
+        """
+        try:
+            answer = self._ask("?per_page=1", None)
+        except AnnouncementRefused as error:
+            raise ApiUnavailable(str(error)) from error
+        if not isinstance(answer, dict) or "items" not in answer:
+            raise ApiUnavailable(f"what answers at {self._address} is not the API")
+
+    def _ask(self, query: str, body: bytes | None) -> Any:
+        """Send one request; None for an answer that is not JSON."""
         request = urllib.request.Request(  # noqa: S310  (http or https: the settings check it)
-            self._address,
-            data=json.dumps(series).encode(),
-            method="POST",
+            self._address + query,
+            data=body,
             headers={
                 "Content-Type": "application/json",
                 "Authorization": f"Bearer {self._settings.read_token()}",
@@ -237,28 +259,33 @@ class ApiClient:
         )
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
-                answer = json.load(response)
+                return json.load(response)
         except urllib.error.HTTPError as error:
             with error:
-                message = f"the API answered {error.code}: {_start_of(error)}"
+                message = f"the API at {self._address} answered {error.code}: {_detail(error)}"
+            if error.code in {401, 403}:
+                message += " (look at TokenFile; halfscan token list)"
             if error.code in REFUSALS:
                 raise AnnouncementRefused(message) from error
             raise ApiUnavailable(message) from error
         except (OSError, http.client.HTTPException) as error:
-            raise ApiUnavailable(f"the API cannot be reached: {error}") from error
+            raise ApiUnavailable(
+                f"the API at {self._address} cannot be reached: {error}"
+            ) from error
         except ValueError:
-            answer = None
-        # Something else may listen at the address and answer 200 to whatever it is asked.
-        digest = answer.get("source_digest") if isinstance(answer, dict) else None
-        if digest != series["source_digest"]:
-            raise ApiUnavailable(f"what answers at {self._address} is not the API")
+            return None
 
 
-def _start_of(error: urllib.error.HTTPError) -> str:
+def _detail(error: urllib.error.HTTPError) -> str:
+    """Give a problem's own words in one line; its request id would make every report a new one."""
     try:
-        return error.read(500).decode("utf-8", "replace").strip()
+        text = error.read(2000).decode("utf-8", "replace").strip()
     except (OSError, http.client.HTTPException):
         return ""
+    try:
+        return str(json.loads(text)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(text.split())[:200]
 
 
 class Relay:
@@ -273,6 +300,9 @@ class Relay:
     announce : callable
         Takes the announcement of one series, returns once it is acknowledged and raises
         `ApiUnavailable` otherwise.
+    check : callable, optional
+        Raises `ApiUnavailable` if address or token are wrong; asked once at the start, so that a
+        wrong setting shows before the first series comes.
     """
 
     def __init__(
@@ -280,10 +310,13 @@ class Relay:
         orthanc: OrthancModule,
         settings: RelaySettings,
         announce: Callable[[dict[str, Any]], None],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._orthanc = orthanc
         self._settings = settings
         self._announce = announce
+        self._check = check
+        self._checked = False
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -362,7 +395,9 @@ class Relay:
             if self._stop.is_set():
                 return
             try:
+                # The step first: it notes where the change log stood at the very first start.
                 self.step()
+                self._check_once()
             except ApiUnavailable as error:
                 self._report(f"halfscan: {error}; trying again, nothing is lost")
                 # A callback must not hammer an API that is down.
@@ -378,6 +413,15 @@ class Relay:
             pause_s = min(1.0, self._settings.poll_interval_s)
             if not self._waiting:
                 pause_s = self._settings.poll_interval_s
+
+    def _check_once(self) -> None:
+        if not self._checked:
+            self._check()
+            self._checked = True
+            # Orthanc shows what it logs about its own start as warnings too.
+            self._orthanc.LogWarning(
+                f"halfscan: following the change log, announcing to {self._settings.api_url}"
+            )
 
     def _report(self, message: str) -> None:
         if message != self._last_error:  # once, not at every try

@@ -26,6 +26,8 @@ __all__ = ["Program", "Stack", "StartFailed", "find_orthanc", "free_port"]
 
 PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")
 PLUGINS = ("libOrthancPython.so", "libOrthancDicomWeb.so")
+# AE titles that may send: ours, and the defaults of dcmtk's tools.
+SENDERS = ("HALFSCAN", "STORESCU", "ECHOSCU")
 START_S = 60.0
 STOP_S = 15.0
 
@@ -242,6 +244,11 @@ class Stack:
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
             "DicomCheckCalledAet": False,
+            # The DICOM port listens on every interface: take nothing but from this machine.
+            "DicomAlwaysAllowEcho": False,
+            "DicomAlwaysAllowStore": False,
+            "DicomCheckModalityHost": True,
+            "DicomModalities": {title.lower(): [title, "127.0.0.1", 104] for title in SENDERS},
             "StableAge": self.stable_age_s,
             "Plugins": plugins,
             "PythonScript": str(script),
