@@ -246,7 +246,13 @@ SERVE = ("serve", "--port", "0")
         ((*SERVE, "--threads", "0"), {}, "HALFSCAN_API_THREADS: Input should be"),
         (SERVE, {"HALFSCAN_API_PROT": "1"}, "nearest known one is HALFSCAN_API_PORT"),
         ((*SERVE, "--ready-file", "no/where.json"), {}, "needs an existing folder"),
-        (("token", "revoke", "nobody"), {}, "no token that counts has the id or name 'nobody'"),
+        (
+            ("token", "revoke", "nobody", "--database-url", "sqlite:///new.db"),
+            {},
+            "no token that counts has the id or name 'nobody'",
+        ),
+        (("token", "revoke", "nobody"), {}, "there is no database halfscan.db"),
+        (("token", "list"), {}, "there is no database halfscan.db"),
         (("token", "create", "--role", "reader", "--name", "1"), {}, "name must be a letter"),
         (("token", "create", "--role", "owner", "--name", "x"), {}, "'owner' is not one of"),
         (("token", "list", "--database-url", "sqlite:///letter.db"), {}, "is not a database"),
@@ -260,6 +266,7 @@ def test_a_mistake_gets_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "letter.db").write_text("this is a letter " * 100)
+    (tmp_path / "new.db").touch()
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments, env=environment)
