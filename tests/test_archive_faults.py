@@ -397,3 +397,4 @@ def test_an_archive_with_a_script_of_its_own(
     else:
         assert "register(orthanc, on_change=...)" in site.log("orthanc")
         assert httpx.get(f"{site.stack.orthanc_url}/system").is_success
+        assert httpx.get(f"{site.stack.orthanc_url}/halfscan/status").json()["enabled"] is False

@@ -117,16 +117,9 @@ def _reconstruct(
     written = write_series(outcome.series.datasets, place)
     return {
         "status": "done",
-        "derived_series_instance_uid": outcome.series.series_instance_uid,
+        **outcome.facts(),
         "folder": str(place),
         "files": [file.name for file in written],
-        "model_name": outcome.provenance.model_name,
-        "model_version": outcome.provenance.model_version,
-        "model_sha256": outcome.provenance.model_sha256,
-        "strength": outcome.provenance.strength,
-        "timings_s": outcome.timings_s,
-        "quality": outcome.quality,
-        "warnings": list(outcome.warnings),
     }
 
 

@@ -51,7 +51,7 @@ def register(orthanc: Any, on_change: ChangeCallback | None = None) -> Relay | N
     Returns
     -------
     Relay or None
-        None where a setting breaks a rule.
+        None where a setting breaks a rule, or another script took the callback for changes.
     """
     relay = None
     error = None
@@ -74,13 +74,13 @@ def register(orthanc: Any, on_change: ChangeCallback | None = None) -> Relay | N
         output.AnswerBuffer(json.dumps(state, indent=1), "application/json")
 
     orthanc.RegisterRestCallback("/halfscan/status", on_status)
-    if relay is not None or on_change is not None:
-        _follow(orthanc, relay, on_change)
+    if (relay is not None or on_change is not None) and not _follow(orthanc, relay, on_change):
+        error, relay = "Orthanc has a callback for changes already, see its log", None
     return relay
 
 
-def _follow(orthanc: Any, relay: Relay | None, site: ChangeCallback | None) -> None:
-    """Start, wake and stop the relay with Orthanc's own events."""
+def _follow(orthanc: Any, relay: Relay | None, site: ChangeCallback | None) -> bool:
+    """Start, wake and stop the relay with Orthanc's own events; False where it cannot."""
 
     def on_change(change_type: int, level: int, resource_id: str) -> None:
         if relay is not None:
@@ -101,6 +101,8 @@ def _follow(orthanc: Any, relay: Relay | None, site: ChangeCallback | None) -> N
             f"halfscan is off: {error}; give the site's callback to "
             "register(orthanc, on_change=...) instead"
         )
+        return False
+    return True
 
 
 if __name__ == "plugin":

@@ -47,6 +47,19 @@ class Outcome:
     quality: dict[str, Any]
     warnings: tuple[str, ...]
 
+    def facts(self) -> dict[str, Any]:
+        """Give what the ledger and the report of a folder both say of it, JSON-able."""
+        return {
+            "derived_series_instance_uid": self.series.series_instance_uid,
+            "model_name": self.provenance.model_name,
+            "model_version": self.provenance.model_version,
+            "model_sha256": self.provenance.model_sha256,
+            "strength": self.provenance.strength,
+            "timings_s": self.timings_s,
+            "quality": self.quality,
+            "warnings": list(self.warnings),
+        }
+
 
 class Engine:
     """A loaded model, ready for any number of series.

@@ -169,16 +169,10 @@ class Worker:
         }
         return {
             "status": "done",
-            "derived_series_instance_uid": outcome.series.series_instance_uid,
+            **outcome.facts(),
             "derived_orthanc_series_id": stored.orthanc_series_id,
             "derived_instances": stored.instances,
-            "model_name": outcome.provenance.model_name,
-            "model_version": outcome.provenance.model_version,
-            "model_sha256": outcome.provenance.model_sha256,
-            "strength": outcome.provenance.strength,
             "timings_s": {**timings, "total": round(sum(timings.values()), 4)},
-            "quality": outcome.quality,
-            "warnings": list(outcome.warnings),
         }
 
     def _report(self, job: dict[str, Any], outcome: dict[str, Any], lost: threading.Event) -> None:
