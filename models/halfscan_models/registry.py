@@ -1,12 +1,13 @@
 """The networks that come with the package: models are data, listed in `weights/models.json`.
 
-The list gives for each model its name, version, weights file, the SHA-256 of that file and its
-card. The file is checked each time it is loaded: what is written into an archive names a model
-by this hash, so it must be the truth.
+The list gives for each model its name, version, weights file, the SHA-256 of that file, its card
+and what its training images looked like. The file is checked each time it is loaded: what is
+written into an archive names a model by this hash, so it must be the truth.
 """
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,25 @@ from halfscan_models.errors import ModelFileError, ModelNotFoundError
 
 WEIGHTS = Path(__file__).parent / "weights"
 _LIST = "models.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRange:
+    """What the images of a model's training looked like: smallest and largest value of each figure.
+
+    Attributes
+    ----------
+    signal_to_noise : tuple of float
+        99th percentile of the pixels over the noise standard deviation.
+    peak_to_bright : tuple of float
+        Largest pixel over the 99th percentile.
+    dark_share : tuple of float
+        Share of the pixels below 2.5 noise standard deviations.
+    """
+
+    signal_to_noise: tuple[float, float]
+    peak_to_bright: tuple[float, float]
+    dark_share: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +55,9 @@ class ModelSpec:
         Model card in the weights folder (Markdown).
     summary : str
         One line on what the model does.
+    trained : TrainedRange or None
+        What its training images looked like; None where the entry does not say it, and then every
+        reconstruction warns of that.
     """
 
     name: str
@@ -43,6 +66,7 @@ class ModelSpec:
     file: str
     card: str
     summary: str
+    trained: TrainedRange | None = None
 
 
 def list_models(*, weights: Path = WEIGHTS) -> tuple[ModelSpec, ...]:
@@ -152,17 +176,42 @@ def read_weights(spec: ModelSpec, *, weights: Path = WEIGHTS) -> bytes:
 
 
 def _spec(entry: Any, path: Path) -> ModelSpec:
-    names = [entry_field.name for entry_field in fields(ModelSpec)]
-    if not isinstance(entry, dict) or sorted(entry) != sorted(names):
-        raise ModelFileError(f"{path}: each model needs exactly {', '.join(names)}; got {entry!r}")
-    for name, value in entry.items():
+    names = [field.name for field in fields(ModelSpec) if field.name != "trained"]
+    if not isinstance(entry, dict) or sorted({*entry} - {"trained"}) != sorted(names):
+        raise ModelFileError(
+            f"{path}: each model needs exactly {', '.join(names)}, and may have trained; "
+            f"got {entry!r}"
+        )
+    texts = {name: entry[name] for name in names}
+    for name, value in texts.items():
         if not isinstance(value, str) or not value:
             raise ModelFileError(f"{path}: {name} must be a non-empty text, got {value!r}")
     for name in ("file", "card"):
         # A name with a folder in it could reach outside the weights folder.
-        if Path(entry[name]).name != entry[name]:
-            raise ModelFileError(f"{path}: {name} must be a bare file name, got {entry[name]!r}")
-    digest = entry["sha256"]
+        if Path(texts[name]).name != texts[name]:
+            raise ModelFileError(f"{path}: {name} must be a bare file name, got {texts[name]!r}")
+    digest = texts["sha256"]
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
         raise ModelFileError(f"{path}: sha256 must be 64 lower-case hex digits, got {digest!r}")
-    return ModelSpec(**entry)
+    return ModelSpec(**texts, trained=_trained(entry.get("trained"), path))
+
+
+def _trained(entry: Any, path: Path) -> TrainedRange | None:
+    if entry is None:
+        return None
+    names = [field.name for field in fields(TrainedRange)]
+    if not isinstance(entry, dict) or sorted(entry) != sorted(names):
+        raise ModelFileError(f"{path}: trained needs exactly {', '.join(names)}; got {entry!r}")
+    return TrainedRange(**{name: _range(name, entry[name], path) for name in names})
+
+
+def _range(name: str, value: Any, path: Path) -> tuple[float, float]:
+    numbers = isinstance(value, list) and all(
+        isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end)
+        for end in value
+    )
+    if not numbers or len(value) != 2 or not 0 <= value[0] <= value[1]:
+        raise ModelFileError(
+            f"{path}: trained.{name} must be two numbers, 0 <= smallest <= largest, got {value!r}"
+        )
+    return float(value[0]), float(value[1])

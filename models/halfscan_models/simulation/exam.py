@@ -33,7 +33,16 @@ from halfscan_models.simulation.scanner import (
     reconstruct_arm,
 )
 
-__all__ = ["PatientExam", "Progress", "SimulatedSeries", "scan_plane", "simulate_patient"]
+__all__ = [
+    "PatientExam",
+    "Progress",
+    "SimulatedSeries",
+    "image_stack",
+    "lay_coils",
+    "oriented",
+    "scan_plane",
+    "simulate_patient",
+]
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -139,7 +148,7 @@ def scan_plane(anatomy: Anatomy, plane: Plane, slices: int) -> ScanPlane:
     return ScanPlane(plane, centre, (readout, phase), positions, sequence.thickness_mm)
 
 
-def _stack(plan: ScanPlane, sequence: SequenceProtocol, sampling: Sampling) -> SliceStack:
+def image_stack(plan: ScanPlane, sequence: SequenceProtocol, sampling: Sampling) -> SliceStack:
     """Geometry of the image that a plan and a sampling give."""
     size = sampling.readout
     pixel = sequence.fov_mm / size
@@ -156,7 +165,7 @@ def _stack(plan: ScanPlane, sequence: SequenceProtocol, sampling: Sampling) -> S
     )
 
 
-def _oriented(image: FloatArray, plane: Plane) -> FloatArray:
+def oriented(image: FloatArray, plane: Plane) -> FloatArray:
     """Turn (readout, phase) into (row, column)."""
     return image if plane == "sagittal" else image.T
 
@@ -178,12 +187,12 @@ def _scan(job: _Job, scan: SliceScan, index: int, technique: Technique, level: f
     sequence, sampling = job.sequence, job.sampling
     raw, maps = scan.raw(sequence, sampling), scan.maps(sampling.acquired)
     clean = reconstruct_arm(raw, maps, sampling, 1, technique)
-    job.noise_free[index] = _oriented(clean, sequence.plane)
+    job.noise_free[index] = oriented(clean, sequence.plane)
     for arm, volume in job.arms.items():
         parameters = sequence.arm(arm)
         noisy = add_noise(raw, sequence, sampling, parameters, job.rngs[arm], level)
         image = reconstruct_arm(noisy, maps, sampling, parameters.acceleration, technique)
-        volume[index] = _oriented(image, sequence.plane)
+        volume[index] = oriented(image, sequence.plane)
 
 
 def _series(job: _Job, technique: Technique) -> Iterable[SimulatedSeries]:
@@ -235,7 +244,7 @@ def _jobs(
         rngs = {arm: next(generators) for arm in ARMS}
         if name in sequences:
             sampling = Sampling.of(sequence, scale)
-            stack = _stack(plans[sequence.plane], sequence, sampling)
+            stack = image_stack(plans[sequence.plane], sequence, sampling)
             volumes = {arm: np.zeros(stack.shape, np.float32) for arm in arms}
             clean = np.zeros(stack.shape, np.float32)
             jobs.append(_Job(sequence, sampling, stack, clean, volumes, rngs))
@@ -299,7 +308,7 @@ def simulate_patient(  # noqa: PLR0913 - all but the generator are options by na
     wanted = {PROTOCOL[name].plane for name in sequences}
     plans = {p: scan_plane(anatomy, p, slices or n) for p, n in _SLICES.items() if p in wanted}
     jobs = _jobs(plans, sequences, arms, matrix_scale, for_noise)
-    coils = _coils(anatomy)
+    coils = lay_coils(anatomy)
     done, total = 0, sum(job.stack.shape[0] for job in jobs)
     for plane, plan in plans.items():
         for index in range(len(plan.slices_mm)):
@@ -315,7 +324,7 @@ def simulate_patient(  # noqa: PLR0913 - all but the generator are options by na
     return PatientExam(anatomy, phantom.pathologies, regions, series)
 
 
-def _coils(anatomy: Anatomy) -> CoilArray:
+def lay_coils(anatomy: Anatomy) -> CoilArray:
     """Lay the arrays on the patient, spine array behind, body array in front."""
     skin = anatomy.skin
     seen = np.abs(skin.z) < 100

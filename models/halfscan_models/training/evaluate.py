@@ -39,8 +39,8 @@ class Result:
         image.
     gain_db, gain_worst_db : float
         Mean and smallest gain of an image [dB].
-    noise_ratio : float
-        Median of estimated over true noise standard deviation.
+    noise_ratio, noise_ratio_low, noise_ratio_high : float
+        Median, tenth and ninetieth percentile of estimated over true noise standard deviation.
     """
 
     snr: float
@@ -50,6 +50,8 @@ class Result:
     gain_db: float
     gain_worst_db: float
     noise_ratio: float
+    noise_ratio_low: float
+    noise_ratio_high: float
 
 
 def evaluate(
@@ -92,6 +94,8 @@ def _at(network: Reconstructor, images: int, settings: PairSettings, ratio: floa
         for restored, pair in zip(answer.volume, pairs, strict=True)
     ]
     gains = np.subtract(after, before)
+    # The images are in units of their noise.
+    low, middle, high = np.percentile(answer.noise_sd, (10, 50, 90))
     return Result(
         snr=ratio,
         images=images,
@@ -99,8 +103,9 @@ def _at(network: Reconstructor, images: int, settings: PairSettings, ratio: floa
         psnr_restored_db=round(float(np.mean(after)), 2),
         gain_db=round(float(gains.mean()), 2),
         gain_worst_db=round(float(gains.min()), 2),
-        # The images are in units of their noise.
-        noise_ratio=round(float(np.median(answer.noise_sd)), 3),
+        noise_ratio=round(float(middle), 3),
+        noise_ratio_low=round(float(low), 3),
+        noise_ratio_high=round(float(high), 3),
     )
 
 

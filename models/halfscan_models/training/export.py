@@ -4,6 +4,7 @@ import hashlib
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ def export_model(
     step: int,
     seconds: float,
 ) -> Path:
-    """Write `<name>.onnx` and `<name>.json` into the output folder.
+    """Write `<name>.onnx`, its facts `<name>.json` and the skeleton of its card `<name>.md`.
 
     Parameters
     ----------
@@ -42,11 +43,15 @@ def export_model(
     """
     path = settings.output / f"{settings.name}.onnx"
     free = {0: "batch", 2: "height", 3: "width"}
+    device = next(network.parameters()).device
     network.eval()
+    network.cpu()
     with warnings.catch_warnings():
         # The exporter that traces is deprecated, but the one that replaces it needs a further
         # package and writes the same graph for a network without control flow.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # The margin depends on the size of the image, and stays an operation of the graph.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
             network,
             (torch.zeros(1, 1, 64, 64),),
@@ -57,6 +62,7 @@ def export_model(
             opset_version=_OPSET,
             dynamo=False,
         )
+    network.to(device)
     network.train()
     facts = {
         "name": settings.name,
@@ -69,4 +75,28 @@ def export_model(
         "validation": figures,
     }
     path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text(_card(facts, settings), encoding="utf-8")
     return path
+
+
+def _card(facts: dict[str, Any], settings: RunSettings) -> str:
+    """Return what a model card needs of the run; its author adds results, limits and use."""
+    figures = "\n".join(f"| {name} | {value} |" for name, value in facts["validation"].items())
+    return f"""# {facts["name"]} {facts["version"]}
+
+**Not a medical device. For research only.**
+
+| | |
+| --- | --- |
+| Weights | `{facts["file"]}`, SHA-256 `{facts["sha256"]}` |
+| Network | dense deep back-projection network, {settings.network.channels} feature maps, \
+{settings.network.stages} up-projections, {facts["parameters"]} parameters |
+| Training | {facts["steps"]} steps of {settings.crops} crops of {settings.pairs.crop} pixels, \
+{facts["minutes"]} minutes, seed {settings.seed} |
+
+## Validation on synthetic images
+
+| Figure | Value |
+| --- | ---: |
+{figures}
+"""

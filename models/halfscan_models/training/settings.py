@@ -13,7 +13,7 @@ from halfscan_models.training.synthetic import PairSettings
 class NetworkSettings:
     """Size of the network: feature maps of a unit, and up-projections."""
 
-    channels: int = 16
+    channels: int = 32
     stages: int = 4
 
 
@@ -29,11 +29,12 @@ class RunSettings:
         Folder for log, checkpoints and the exported model; created, and resumed from.
     seed : int
         Start of all randomness.
-    minutes, steps : float, int or None
-        Length of the run on the clock or in steps; exactly one is given. The learning rate is
-        annealed over the part of it that is used.
-    batch_scenes : int
-        Images per step; each gives `pairs.crops` crops.
+    steps, minutes : int, float or None
+        Length of the run in steps, on the clock, or both: what comes first ends it. The learning
+        rate is annealed over the part that is used, so either end finds it at zero. Only a run
+        whose steps end it can be repeated to the last bit.
+    crops : int
+        Crops in a step.
     learning_rate, warmup, weight_decay, gradient_limit : float
         Peak of the one-cycle schedule, the share of the run spent climbing to it, decoupled weight
         decay, and the largest norm of the gradient.
@@ -41,8 +42,13 @@ class RunSettings:
         Decay of the running average of the weights; the average is what is validated and exported.
     charbonnier : float
         Rounding of the loss near zero [units of the noise].
+    device : str
+        "auto" (a GPU where there is one), "cpu" or "cuda".
+    bfloat16 : bool
+        Whether the arithmetic of the units is done in bfloat16; weights and sums stay in float32.
     threads, workers : int
-        Threads of the arithmetic, and processes that make pairs.
+        Threads of the arithmetic on a CPU, and processes that make pairs; with 0 workers the
+        training process makes them itself.
     log_every : int
         Steps between log lines.
     checkpoint_minutes : float
@@ -55,15 +61,17 @@ class RunSettings:
     version: str
     output: Path
     seed: int = 1
-    minutes: float | None = None
     steps: int | None = None
-    batch_scenes: int = 2
-    learning_rate: float = 1.5e-3
+    minutes: float | None = None
+    crops: int = 16
+    learning_rate: float = 1e-3
     warmup: float = 0.03
     weight_decay: float = 1e-5
     gradient_limit: float = 1.0
     average: float = 0.999
     charbonnier: float = 0.05
+    device: str = "auto"
+    bfloat16: bool = True
     threads: int = 2
     workers: int = 1
     log_every: int = 100
@@ -74,23 +82,48 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
-        if (self.minutes is None) == (self.steps is None):
-            raise TrainingError(
-                f"exactly one of minutes and steps must be given, got {self.minutes!r} and "
-                f"{self.steps!r}"
-            )
-        length = self.minutes if self.minutes is not None else self.steps
-        if length is not None and length <= 0:
-            raise TrainingError(f"minutes or steps must be > 0, got {length!r}")
-        if self.pairs.crop > self.pairs.matrix or self.pairs.crop % 2:
-            raise TrainingError(
-                f"pairs.crop must be even and at most pairs.matrix ({self.pairs.matrix}), "
-                f"got {self.pairs.crop!r}"
-            )
+        given = [length for length in (self.steps, self.minutes) if length is not None]
+        pairs = self.pairs
+        rules = (
+            (bool(given), "steps or minutes must be given"),
+            (
+                all(length > 0 for length in given),
+                f"steps and minutes must be > 0, got {self.steps!r} and {self.minutes!r}",
+            ),
+            (
+                pairs.crop <= pairs.matrix and pairs.crop % 4 == 0,
+                f"pairs.crop must be a multiple of 4 up to pairs.matrix, got {pairs.crop!r}",
+            ),
+            (
+                pairs.matrix % 8 == 0,
+                f"pairs.matrix must be a multiple of 8, got {pairs.matrix!r}",
+            ),
+            (
+                self.workers <= 0 or pairs.pools % self.workers == 0,
+                # Otherwise every worker would make every pool.
+                f"pairs.pools must be a multiple of workers ({self.workers}), got {pairs.pools!r}",
+            ),
+            (
+                self.device in ("auto", "cpu", "cuda"),
+                f"device must be auto, cpu or cuda, got {self.device!r}",
+            ),
+        )
+        for holds, message in rules:
+            if not holds:
+                raise TrainingError(message)
 
     def identity(self) -> dict[str, Any]:
         """Return what must not change when a run is continued."""
-        free = {"output", "minutes", "steps", "threads", "workers", "log_every"}
+        free = {
+            "output",
+            "minutes",
+            "steps",
+            "device",
+            "threads",
+            "workers",
+            "log_every",
+            "checkpoint_minutes",
+        }
         return {key: value for key, value in asdict(self).items() if key not in free}
 
 
@@ -143,7 +176,9 @@ def _check_names(values: dict[str, Any], kind: type, prefix: str) -> None:
                 f"unknown setting {prefix}{name}; known are {', '.join(sorted(known))}"
             )
         allowed = _types(known[name])
-        if allowed and (isinstance(value, bool) or not isinstance(value, allowed)):
+        if allowed and (
+            isinstance(value, bool) != (bool in allowed) or not isinstance(value, allowed)
+        ):
             names = " or ".join(part.__name__ for part in allowed)
             raise TrainingError(f"{prefix}{name} must be {names}, got {value!r}")
 
@@ -155,4 +190,4 @@ def _types(annotation: Any) -> tuple[type, ...]:
         return (float, int)
     if Path in parts:
         return (str,)
-    return tuple(part for part in parts if part in (int, str))
+    return tuple(part for part in parts if part in (int, str, bool))

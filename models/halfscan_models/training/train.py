@@ -1,5 +1,6 @@
-"""The training loop: resumable, seeded, with a schedule in minutes or in steps."""
+"""The training loop: resumable to the last bit, seeded, on a GPU or on a CPU."""
 
+import itertools
 import json
 import math
 import time
@@ -16,31 +17,31 @@ from torch.utils.data import DataLoader, Dataset
 from halfscan_models.errors import TrainingError
 from halfscan_models.network import BackProjectionNetwork
 from halfscan_models.training.export import export_model
+from halfscan_models.training.optimizer import Muon
 from halfscan_models.training.settings import RunSettings
-from halfscan_models.training.synthetic import PairSettings, make_batch
+from halfscan_models.training.synthetic import BatchMaker, make_batch
 
 _VALIDATION_SEED = 987_654_321
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Batch number i of a run, made from the run's seed and i alone.
+    """Batches of a run by number, from `first` on.
 
-    So a batch is the same whichever process makes it, and a continued run goes on with the pairs
-    that the interrupted one would have seen.
+    A batch is the same whichever process makes it, and a continued run goes on with the pairs that
+    the interrupted one would have seen.
     """
 
     def __init__(self, settings: RunSettings, first: int) -> None:
-        self.settings = settings
+        self.maker = BatchMaker(settings.pairs, settings.crops, settings.seed)
         self.first = first
 
     def __len__(self) -> int:
         """Return more batches than any run uses."""
-        return 10_000_000
+        return 100_000_000
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Make noisy and clean, each (batch, 1, crop, crop)."""
-        rng = np.random.default_rng([self.settings.seed, self.first + index])
-        noisy, clean = make_batch(self.settings.batch_scenes, self.settings.pairs, rng)
+        noisy, clean = self.maker.batch(self.first + index)
         return torch.from_numpy(noisy)[:, None], torch.from_numpy(clean)[:, None]
 
 
@@ -50,7 +51,8 @@ class State:
 
     network: BackProjectionNetwork
     average: BackProjectionNetwork
-    optimizer: torch.optim.AdamW
+    optimizer: Muon
+    device: torch.device
     step: int = 0
     seconds: float = 0.0
 
@@ -71,7 +73,8 @@ def train(settings: RunSettings) -> Path:
     Raises
     ------
     TrainingError
-        The checkpoint belongs to another run, or the loss stopped being a number.
+        The checkpoint belongs to another run, the device is not there, or the loss stopped being a
+        number.
     """
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -92,10 +95,10 @@ def train(settings: RunSettings) -> Path:
 
 
 def progress_of(settings: RunSettings, step: int, seconds: float) -> float:
-    """Share of the run that is used, 0 to 1."""
-    if settings.minutes is not None:
-        return min(seconds / (60 * settings.minutes), 1.0)
-    return min(step / (settings.steps or 1), 1.0)
+    """Share of the run that is used, 0 to 1: of the steps or of the time, whichever is more."""
+    by_steps = step / settings.steps if settings.steps is not None else 0.0
+    by_clock = seconds / (60 * settings.minutes) if settings.minutes is not None else 0.0
+    return min(max(by_steps, by_clock), 1.0)
 
 
 def learning_rate(settings: RunSettings, progress: float) -> float:
@@ -107,19 +110,11 @@ def learning_rate(settings: RunSettings, progress: float) -> float:
 
 
 def validation_set(settings: RunSettings) -> list[tuple[Tensor, Tensor]]:
-    """Fixed pairs that no training step sees: one large crop of each image."""
-    matrix = settings.pairs.matrix
-    whole = PairSettings(
-        matrix=matrix,
-        crop=matrix,
-        crops=1,
-        snr_low=settings.pairs.snr_low,
-        snr_high=settings.pairs.snr_high,
-        sigma_error=0.0,
-    )
+    """Fixed images that no training step sees."""
     pairs = []
     for index in range(settings.validation_images):
-        noisy, clean = make_batch(1, whole, np.random.default_rng([_VALIDATION_SEED, index]))
+        rng = np.random.default_rng([_VALIDATION_SEED, index])
+        noisy, clean = make_batch(1, settings.pairs, rng)
         pairs.append((torch.from_numpy(noisy)[:, None], torch.from_numpy(clean)[:, None]))
     return pairs
 
@@ -132,10 +127,11 @@ def validate(
     The peak is the 99.5th percentile of the clean image.
     """
     before, after = [], []
+    device = next(network.parameters()).device
     network.eval()
     with torch.no_grad():
         for noisy, clean in held_out:
-            restored = network(noisy).clamp_min(0.0)
+            restored = network(noisy.to(device)).clamp_min(0.0).cpu()
             peak = float(np.percentile(clean.numpy(), 99.5))
             before.append(_psnr(noisy, clean, peak))
             after.append(_psnr(restored, clean, peak))
@@ -158,8 +154,9 @@ def _loop(
     settings: RunSettings, state: State, held_out: list[tuple[Tensor, Tensor]], log: "_Log"
 ) -> None:
     started = time.monotonic() - state.seconds
-    saved, losses = state.seconds, []
-    for noisy, clean in _batches(settings, state.step):
+    saved = state.seconds
+    losses: list[Tensor] = []
+    for noisy, clean in _batches(settings, state):
         state.seconds = time.monotonic() - started
         progress = progress_of(settings, state.step, state.seconds)
         if progress >= 1.0:
@@ -167,8 +164,11 @@ def _loop(
         rate = learning_rate(settings, progress)
         losses.append(_step(settings, state, noisy, clean, rate))
         if state.step % settings.log_every == 0:
-            loss = float(np.mean(losses))
+            # Read here alone: on a GPU, reading waits for the arithmetic.
+            loss = float(torch.stack(losses).mean())
             losses.clear()
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss is {loss} at step {state.step}: lower learning_rate")
             log.write("step", step=state.step, seconds=state.seconds, loss=loss, rate=rate)
         if state.seconds - saved >= 60 * settings.checkpoint_minutes:
             saved = state.seconds
@@ -178,28 +178,38 @@ def _loop(
             log.write("checkpoint", step=state.step, seconds=state.seconds, **figures)
 
 
-def _batches(settings: RunSettings, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(settings: RunSettings, state: State) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches from the state's step on, on its device."""
+    pairs = Pairs(settings, state.step)
+    if settings.workers <= 0:
+        for index in itertools.count():
+            noisy, clean = pairs[index]
+            yield noisy.to(state.device), clean.to(state.device)
+    # Worker w makes every batch whose number is w modulo the number of workers, and so keeps to
+    # its own pools.
     loader = DataLoader(
-        Pairs(settings, first),
+        pairs,
         batch_size=None,
         num_workers=settings.workers,
-        prefetch_factor=8 if settings.workers else None,
+        prefetch_factor=8,
         worker_init_fn=_one_thread,
+        pin_memory=state.device.type == "cuda",
     )
-    return iter(loader)
+    for noisy, clean in loader:
+        yield noisy.to(state.device, non_blocking=True), clean.to(state.device, non_blocking=True)
 
 
 def _one_thread(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _step(settings: RunSettings, state: State, noisy: Tensor, clean: Tensor, rate: float) -> float:
+def _step(settings: RunSettings, state: State, noisy: Tensor, clean: Tensor, rate: float) -> Tensor:
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    restored = state.network(noisy.contiguous(memory_format=torch.channels_last))
-    loss = torch.sqrt((restored - clean).pow(2) + settings.charbonnier**2).mean()
-    if not torch.isfinite(loss):
-        raise TrainingError(f"the loss is {float(loss)} at step {state.step}: lower learning_rate")
+    image = noisy.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(state.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16):
+        restored = state.network(image)
+    loss = torch.sqrt((restored.float() - clean).pow(2) + settings.charbonnier**2).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_limit)
@@ -208,24 +218,31 @@ def _step(settings: RunSettings, state: State, noisy: Tensor, clean: Tensor, rat
     # Early on, a long memory would hold on to the random start.
     decay = min(settings.average, (1 + state.step) / (10 + state.step))
     with torch.no_grad():
-        pairs = zip(state.average.parameters(), state.network.parameters(), strict=True)
-        for kept, new in pairs:
-            kept.lerp_(new, 1 - decay)
-    return float(loss.detach())
+        kept, new = list(state.average.parameters()), list(state.network.parameters())
+        torch._foreach_lerp_(kept, new, 1 - decay)
+    return loss.detach()
 
 
 def _fresh(settings: RunSettings) -> State:
+    device = _device(settings.device)
     size = settings.network
     network = BackProjectionNetwork(size.channels, size.stages)
     average = BackProjectionNetwork(size.channels, size.stages)
     average.load_state_dict(network.state_dict())
-    # Convolutions on this layout are about a third faster on a CPU.
-    network.to(memory_format=torch.channels_last)
-    average.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    for copy in (network, average):
+        # Convolutions on this layout are faster, on a CPU as on a GPU.
+        copy.to(device=device, memory_format=torch.channels_last)
+    optimizer = Muon(
+        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    return State(network, average, optimizer)
+    return State(network, average, optimizer, device)
+
+
+def _device(name: str) -> torch.device:
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise TrainingError("device is cuda, but PyTorch finds no GPU")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
 def _save(state: State, path: Path, settings: RunSettings) -> None:
@@ -244,7 +261,7 @@ def _save(state: State, path: Path, settings: RunSettings) -> None:
 
 
 def _restore(state: State, path: Path, settings: RunSettings) -> None:
-    content = torch.load(path, weights_only=True)
+    content = torch.load(path, weights_only=True, map_location=state.device)
     if content["run"] != json.dumps(settings.identity(), sort_keys=True):
         raise TrainingError(
             f"{path} belongs to a run with other settings; choose another output folder"
