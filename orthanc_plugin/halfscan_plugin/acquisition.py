@@ -6,7 +6,7 @@ functional groups of enhanced ones; a vendor's reader then adds what only its pr
 say. A new vendor is one file in `vendors/` and one row in `READERS`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,20 +17,49 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from halfscan_plugin.headers import items, text, uid
-from halfscan_plugin.vendors import siemens
-from halfscan_plugin.vendors.findings import Evidence, Findings, add_number, evidence_of
+from halfscan_plugin.headers import text, uid
+from halfscan_plugin.vendors import canon, ge, philips, siemens, uih
+from halfscan_plugin.vendors.findings import Evidence, Findings
+from halfscan_plugin.vendors.places import public_places
+from halfscan_plugin.vendors.standard import conclude, read_standard
 
-__all__ = ["ENHANCED", "MR_IMAGES", "Acquisition", "read_acquisition"]
+__all__ = ["ENHANCED", "MR_IMAGES", "READERS", "Acquisition", "Reader", "read_acquisition"]
 
 ENHANCED = {EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
 MR_IMAGES = {MRImageStorage, *ENHANCED}
 ACCELERATED_FROM = 2.0  # "accelerated" means a factor of at least two
 
-# Under this technique the factor out of plane counts the slices that are excited at once.
-MULTIBAND_SENSE = "MBSENSE"
-# A vendor's reader, and the start of (0008,0070) Manufacturer that it answers to.
-READERS = (("SIEMENS", siemens.read),)
+
+def _no_other_places(_header: Dataset) -> list[Dataset]:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How one vendor's headers are read.
+
+    Parameters
+    ----------
+    manufacturers : tuple of str
+        Upper-case beginnings of (0008,0070) Manufacturer that it answers to.
+    read : callable
+        Adds what the vendor's private attributes say.
+    other_places : callable
+        Gives further places where the vendor puts the standard's attributes.
+    """
+
+    manufacturers: tuple[str, ...]
+    read: Callable[[Dataset, Findings], None]
+    other_places: Callable[[Dataset], list[Dataset]] = _no_other_places
+
+
+READERS = {
+    "siemens": Reader(("SIEMENS",), siemens.read),
+    "ge": Reader(("GE ", "GEMS"), ge.read),
+    "philips": Reader(("PHILIPS",), philips.read, philips.nested_places),
+    "canon": Reader(("CANON", "TOSHIBA"), canon.read),
+    "uih": Reader(("UIH", "UNITED IMAGING"), uih.read),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +80,9 @@ class Acquisition:
         Whether part of k-space was left out by symmetry; this is not parallel imaging.
     deep_learning : bool or None
         Whether the vendor's own deep-learning reconstruction was at work.
+    unknown_factor : bool
+        Whether the headers say that the scan was accelerated, in plane, along slices or by
+        compressed sensing, but not by how much; then no factor is made up.
     evidence : tuple of Evidence
         The attributes that say so.
     """
@@ -62,18 +94,25 @@ class Acquisition:
     averages: float | None = None
     partial_fourier: bool | None = None
     deep_learning: bool | None = None
+    unknown_factor: bool = False
     evidence: tuple[Evidence, ...] = field(default=())
 
     @property
     def accelerated(self) -> bool | None:
-        """Whether any factor reaches two; None while no factor is known."""
+        """Whether any factor reaches two; None while that cannot be known.
+
+        A factor in plane below two, with nothing that speaks for another one, means no.
+        """
         factors = (self.in_plane_factor, self.slice_factor, self.compressed_sensing_factor)
-        known = [factor for factor in factors if factor is not None]
-        return any(factor >= ACCELERATED_FROM for factor in known) if known else None
+        if self.unknown_factor or any((factor or 0) >= ACCELERATED_FROM for factor in factors):
+            return True
+        return None if self.in_plane_factor is None else False
 
     def as_dict(self) -> dict[str, Any]:
         """Give the facts and their evidence as JSON-able values."""
         facts = asdict(self)
+        # The contract has no name for it: `accelerated` and the evidence say it.
+        del facts["unknown_factor"]
         facts["evidence"] = [asdict(item) for item in self.evidence]
         return {"accelerated": self.accelerated, **facts}
 
@@ -92,67 +131,16 @@ def read_acquisition(header: Dataset) -> Acquisition:
         Facts that no attribute supports are None; of an object that holds no MR image, such as
         raw data with the protocol of its scan, all of them.
     """
-    findings = Findings()
     if uid(header, "SOPClassUID") not in MR_IMAGES:
         return Acquisition()
-    _read_public(header, findings)
-    manufacturer = text(header, "Manufacturer").upper()
-    for start, read in READERS:
-        if manufacturer.startswith(start):
-            read(header, findings)
-    return Acquisition(**findings.facts, evidence=tuple(findings.evidence))
-
-
-def _places(header: Dataset) -> Iterator[Dataset]:
-    """Yield the places where the public attributes may stand, the most general one first."""
-    yield header
-    groups = items(header, "SharedFunctionalGroupsSequence")
-    # Frames of one series share their protocol: the first speaks for all.
-    groups += items(header, "PerFrameFunctionalGroupsSequence")[:1]
-    for group in groups:
-        for name in ("MRModifierSequence", "MRAveragesSequence"):
-            yield from items(group, name)
-
-
-def _read_public(header: Dataset, findings: Findings) -> None:
-    places = list(_places(header))
-    techniques = {text(place, "ParallelAcquisitionTechnique") for place in places}
-    slices = ("slice_factor", "factor along slices")
-    if MULTIBAND_SENSE in techniques:
-        slices = ("multiband_factor", "slices excited at once")
-    for place in places:
-        for keyword, fact, says in (
-            ("ParallelReductionFactorInPlane", "in_plane_factor", "factor in plane"),
-            ("ParallelReductionFactorOutOfPlane", *slices),
-            ("NumberOfAverages", "averages", "averages"),
-        ):
-            add_number(place, keyword, fact, findings, says)
-        technique = text(place, "ParallelAcquisitionTechnique")
-        if technique:
-            findings.evidence.append(
-                evidence_of(place, "ParallelAcquisitionTechnique", f"technique {technique}")
-            )
-        _read_partial_fourier(place, findings)
-    # Only now: a factor is believed wherever it stands, this flag where there is none.
-    for place in places:
-        _read_parallel_acquisition(place, findings)
-
-
-def _read_partial_fourier(place: Dataset, findings: Findings) -> None:
-    value = text(place, "PartialFourier")
-    if value in {"YES", "NO"}:
-        says = "partial Fourier" if value == "YES" else "no partial Fourier"
-        findings.add("partial_fourier", value == "YES", evidence_of(place, "PartialFourier", says))
-
-
-def _read_parallel_acquisition(place: Dataset, findings: Findings) -> None:
-    value = text(place, "ParallelAcquisition")
-    if value == "YES":
-        # Some exports write YES with every factor 1.0: the factors are believed, not this.
-        findings.evidence.append(
-            evidence_of(place, "ParallelAcquisition", "parallel imaging, if a factor says so too")
-        )
-    elif value == "NO":
-        findings.add(
-            "in_plane_factor", 1.0, evidence_of(place, "ParallelAcquisition", "no parallel imaging")
-        )
+    findings, places = Findings(), public_places(header)
+    manufacturer = f"{text(header, 'Manufacturer').strip().upper()} "
+    readers = [row for row in READERS.values() if manufacturer.startswith(row.manufacturers)]
+    for reader in readers:
+        places += reader.other_places(header)
+    read_standard(header, places, findings)
+    for reader in readers:
+        reader.read(header, findings)
+    conclude(header, places, findings)
+    # What several places say in the same words is said once.
+    return Acquisition(**findings.facts, evidence=tuple(dict.fromkeys(findings.evidence)))

@@ -8,17 +8,33 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import httpx
 from pydicom import Dataset, dcmwrite
 from pyorthanc import Orthanc
 
-from halfscan_plugin.errors import HalfscanError
+from halfscan_plugin.acquisition import ENHANCED
+from halfscan_plugin.derived import is_halfscan_output
+from halfscan_plugin.errors import HalfscanError, UnreadableSeries
 from halfscan_plugin.files import parse
-from halfscan_plugin.volume import UnreadableSeries
+from halfscan_plugin.geometry import sort_slices
+from halfscan_plugin.headers import text, texts, uid
+from halfscan_plugin.orthanc_headers import FileStart, public_header
+from halfscan_plugin.relay import source_digest
 
-__all__ = ["Archive", "ArchiveUnavailable", "SeriesNotFound", "StoreRefused", "StoredSeries"]
+__all__ = [
+    "Archive",
+    "ArchiveUnavailable",
+    "NotOurs",
+    "SeriesNotFound",
+    "SourceSeries",
+    "StoreRefused",
+    "StoredSeries",
+]
+
+# Orthanc would compress every answer that may be compressed: ten times the time for an image.
+UNPACKED = {"Accept-Encoding": "identity"}
 
 
 class ArchiveUnavailable(HalfscanError):
@@ -31,6 +47,44 @@ class SeriesNotFound(HalfscanError):
 
 class StoreRefused(HalfscanError):
     """Orthanc did not take a derived object; what was stored has been removed again."""
+
+
+class NotOurs(HalfscanError):
+    """A series that shall be removed was not written by Halfscan."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSeries:
+    """A series as the archive holds it now.
+
+    Parameters
+    ----------
+    orthanc_series_id, series_instance_uid, study_instance_uid : str
+        Its identifiers.
+    instance_ids : tuple of str
+        Orthanc's identifiers of its instances.
+    source_digest : str
+        The set of its instances, as the relay announces it.
+    is_stable : bool
+        False while it still arrives.
+    """
+
+    orthanc_series_id: str
+    series_instance_uid: str
+    study_instance_uid: str
+    instance_ids: tuple[str, ...]
+    source_digest: str
+    is_stable: bool
+
+    def announcement(self) -> dict[str, Any]:
+        """Give what the ledger needs to know of it."""
+        return {
+            "orthanc_series_id": self.orthanc_series_id,
+            "series_instance_uid": self.series_instance_uid,
+            "study_instance_uid": self.study_instance_uid,
+            "source_digest": self.source_digest,
+            "n_instances": len(self.instance_ids),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +140,22 @@ class Archive:
             raise ArchiveUnavailable(f"what answers at {self._url} is not Orthanc") from error
         return system
 
+    def source(self, series_id: str) -> SourceSeries:
+        """Look at a series: which instances it has now, and whether it still arrives."""
+        with self._errors():
+            series = self._client.get_series_id(series_id)
+            study = self._client.get_series_id_study(series_id)
+            instances = self._client.get_series_id_instances(series_id)
+            uids = {i["ID"]: i["MainDicomTags"]["SOPInstanceUID"] for i in instances}
+            return SourceSeries(
+                orthanc_series_id=series_id,
+                series_instance_uid=series["MainDicomTags"]["SeriesInstanceUID"],
+                study_instance_uid=study["MainDicomTags"]["StudyInstanceUID"],
+                instance_ids=tuple(sorted(uids)),
+                source_digest=source_digest(uids.values()),
+                is_stable=bool(series["IsStable"]),
+            )
+
     def instance_ids(self, series_id: str) -> list[str]:
         """List Orthanc's identifiers of the instances of a series."""
         with self._errors():
@@ -101,11 +171,66 @@ class Archive:
             If the bytes are no DICOM file.
         """
         with self._errors():
-            content: bytes = self._client.get_instances_id_file(instance_id)
-        try:
-            return parse(BytesIO(content))
-        except UnreadableSeries as error:
-            raise UnreadableSeries(error.code, f"instance {instance_id}: {error}") from error
+            content: bytes = self._client.get_instances_id_file(instance_id, headers=UNPACKED)
+        return _parsed(instance_id, BytesIO(content), pixels=True)
+
+    def header(self, instance_id: str) -> Dataset:
+        """Read one instance as far as its pixels: every element before them, private ones too.
+
+        Raises
+        ------
+        UnreadableSeries
+            If the bytes are no DICOM file.
+        """
+        path = f"{self._url}/instances/{instance_id}/file"
+        with self._errors(), self._client.stream("GET", path, headers=UNPACKED) as answer:
+            start = FileStart(answer.iter_bytes())
+            try:
+                return _parsed(instance_id, cast("BinaryIO", start), pixels=False)
+            except UnreadableSeries:
+                if start.error is not None:  # the connection broke, not the file
+                    raise start.error from None
+                raise
+
+    def headers(self, series_id: str) -> list[Dataset]:
+        """Read the headers of a series without its pixels.
+
+        Parameters
+        ----------
+        series_id : str
+            Orthanc's identifier.
+
+        Returns
+        -------
+        list of Dataset
+            One an object, in the order of Orthanc's identifiers. Enhanced objects, mosaics, and of
+            every series the object that `sort_slices` puts first hold all elements. Of the others
+            the archive tells the public elements with texts of at most 256 characters: what a
+            slice says of itself, without the protocol that it shares with the first.
+
+        Raises
+        ------
+        SeriesNotFound
+            If the series is not there, or has no instances.
+        """
+        instance_ids = self.instance_ids(series_id)
+        if not instance_ids:
+            raise SeriesNotFound(f"the archive has no instance of series {series_id}")
+        first = self.header(instance_ids[0])
+        if len(instance_ids) == 1:
+            return [first]
+        if _needs_all(first):
+            return [first, *(self.header(instance_id) for instance_id in instance_ids[1:])]
+        with self._errors():
+            told = self._client.get_series_id_instances_tags(series_id, params={"short": ""})
+            headers = {i: public_header(told[i]) for i in instance_ids if i in told}
+        if not headers:
+            raise SeriesNotFound(f"the archive has no instance of series {series_id} any more")
+        foremost = sort_slices(list(headers.values()))[0]
+        for instance_id, header in headers.items():
+            if header is foremost or _needs_all(header):
+                headers[instance_id] = self.header(instance_id)
+        return list(headers.values())
 
     def series_numbers(self, series_id: str) -> dict[str, int]:
         """Give the SeriesNumber of every series in the same study, by SeriesInstanceUID."""
@@ -127,7 +252,7 @@ class Archive:
         return found
 
     def store(
-        self, datasets: Sequence[Dataset], progress: Callable[[int, int], None] | None = None
+        self, datasets: Sequence[Dataset], check: Callable[[], None] = lambda: None
     ) -> StoredSeries:
         """Store a derived series: every instance, or none.
 
@@ -135,8 +260,9 @@ class Archive:
         ----------
         datasets : sequence of Dataset
             The instances of one series.
-        progress : callable, optional
-            Called with (instances stored, all).
+        check : callable
+            Called before every change of the archive; what it raises ends the store at once, and
+            leaves what is stored to whoever has the right to it now.
 
         Raises
         ------
@@ -148,18 +274,39 @@ class Archive:
         added: list[str] = []
         series_id = ""
         try:
-            for number, dataset in enumerate(datasets, 1):
+            for dataset in datasets:
+                check()
                 answer = self._store_one(dataset)
                 series_id = answer["ParentSeries"]
                 if answer["Status"] == "Success":
                     added.append(answer["ID"])
-                if progress is not None:
-                    progress(number, len(datasets))
             self._check_complete(series_id, len(datasets))
         except Exception:
-            self._remove(added)
+            for instance_id in added:
+                check()  # another worker may have stored the same objects meanwhile
+                with contextlib.suppress(HalfscanError), self._errors():
+                    self._client.delete_instances_id(instance_id)
             raise
         return StoredSeries(series_id, len(datasets))
+
+    def remove_derived(self, series_instance_uid: str) -> bool:
+        """Remove a derived series; False where the archive has none of this UID.
+
+        Raises
+        ------
+        NotOurs
+            If an object of it does not say that Halfscan wrote it; nothing is removed then.
+        """
+        found = self.find_series(series_instance_uid)
+        for series_id in found:
+            with contextlib.suppress(SeriesNotFound):  # somebody was faster
+                header = self.header(self.instance_ids(series_id)[0])
+                ours = is_halfscan_output(header)
+                if not ours or text(header, "SeriesInstanceUID") != series_instance_uid:
+                    raise NotOurs(f"series {series_instance_uid} was not written by Halfscan")
+                with self._errors():
+                    self._client.delete_series_id(series_id)
+        return bool(found)
 
     def _check_complete(self, series_id: str, expected: int) -> None:
         held = len(self.instance_ids(series_id))
@@ -176,11 +323,6 @@ class Archive:
                 f"instance {dataset.SOPInstanceUID}: the archive answered {answer.get('Status')!r}"
             )
         return answer
-
-    def _remove(self, instance_ids: Sequence[str]) -> None:
-        for instance_id in instance_ids:
-            with contextlib.suppress(HalfscanError), self._errors():
-                self._client.delete_instances_id(instance_id)
 
     @contextlib.contextmanager
     def _errors(self, refused: type[HalfscanError] = ArchiveUnavailable) -> Iterator[None]:
@@ -203,3 +345,15 @@ class Archive:
             raise ArchiveUnavailable(
                 f"what answers at {self._url} is not Orthanc: {error!r}"
             ) from error
+
+
+def _needs_all(header: Dataset) -> bool:
+    """Tell an object whose images differ in elements that the archive does not tell."""
+    return uid(header, "SOPClassUID") in ENHANCED or "MOSAIC" in texts(header, "ImageType")
+
+
+def _parsed(instance_id: str, content: BinaryIO, *, pixels: bool) -> Dataset:
+    try:
+        return parse(content, pixels=pixels)
+    except UnreadableSeries as error:
+        raise UnreadableSeries(error.code, f"instance {instance_id}: {error}") from error

@@ -21,12 +21,23 @@ COMMANDS = {
     "serve": ("halfscan_api.cli:serve", "Serve the API."),
     "worker": ("halfscan_plugin.commands:worker", "Reconstruct what the archive receives."),
     "token": ("halfscan_api.cli:token", "Create, list and revoke the API's tokens."),
+    "report": (
+        "halfscan_api.statistics.report.cli:command",
+        "Write the report of a reader study.",
+    ),
     "inspect": ("halfscan_plugin.commands:inspect", "Say what would happen to a series, and why."),
     "reconstruct": ("halfscan_plugin.commands:reconstruct", "Reconstruct a folder, no archive."),
     "simulate": ("halfscan_plugin.commands:simulate", "Write simulated lumbar exams as DICOM."),
+    "evaluate": ("halfscan_plugin.evaluate:command", "Measure the network against BM3D and NLM."),
+    "published": ("halfscan_stats.cli:published", "Recompute the tables of the reference study."),
 }
 # What one of the two halves adds to the installation.
-EXTRAS = {"halfscan_api": "api", "halfscan_plugin": "worker", "halfscan_models": "worker"}
+EXTRAS = {
+    "halfscan_api": "api",
+    "halfscan_stats": "api",
+    "halfscan_plugin": "worker",
+    "halfscan_models": "worker",
+}
 
 
 class LazyGroup(click.Group):

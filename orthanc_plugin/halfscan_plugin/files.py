@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,61 @@ from typing import BinaryIO
 
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
+from halfscan_plugin.acquisition import MR_IMAGES
 from halfscan_plugin.errors import BadInput
-from halfscan_plugin.headers import text
+from halfscan_plugin.headers import text, uid
 from halfscan_plugin.volume import UnreadableSeries
 
-__all__ = ["Folder", "parse", "read_folder", "read_series", "write_series"]
+__all__ = ["Folder", "Ignored", "parse", "read_folder", "read_series", "write_series"]
+
+
+DEFLATED = DeflatedExplicitVRLittleEndian.encode()
+HEAD = 4096  # bytes in which the transfer syntax stands
+SMALL_INFLATED, MOST_INFLATION = 2**26, 50  # bytes; MR images shrink to a half or a third
+CHUNK = 2**20
+# Names that only DICOM files have: one of them that is none has lost its beginning.
+DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+# Codes of files that were left out although an image may be lost by it.
+LOSSES = {"damaged_file", "too_large", "duplicate_instance"}
+# Two objects that differ in one of these are two images, whatever their SOPInstanceUID says.
+TELLING = (
+    "SeriesInstanceUID",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "EchoTime",
+    "AcquisitionTime",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A file that was left out.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    code : str
+        ``not_dicom``, ``no_series`` and ``same_object`` take nothing away; ``damaged_file``,
+        ``too_large`` and ``duplicate_instance`` (another image has its SOPInstanceUID) may.
+    reason : str
+        Why, for people.
+    """
+
+    file: Path
+    code: str
+    reason: str
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether an image may be missing because of it."""
+        return self.code in LOSSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +76,17 @@ class Folder:
     ----------
     series : dict of str to list of (Path, Dataset)
         Files and headers (no pixels) by SeriesInstanceUID.
-    ignored : list of (Path, str)
-        Files that are no DICOM objects of a series, and why.
+    ignored : list of Ignored
+        Files that were left out, and why.
     """
 
     series: dict[str, list[tuple[Path, Dataset]]]
-    ignored: list[tuple[Path, str]]
+    ignored: list[Ignored]
+
+    @property
+    def losses(self) -> list[Ignored]:
+        """The files without which an image may be missing."""
+        return [one for one in self.ignored if one.is_loss]
 
 
 def read_folder(
@@ -53,19 +108,20 @@ def read_folder(
     """
     files = list(dict.fromkeys(_files(paths)))
     series: dict[str, list[tuple[Path, Dataset]]] = {}
-    ignored: list[tuple[Path, str]] = []
+    ignored: list[Ignored] = []
     seen: dict[str, Path] = {}
     for number, file in enumerate(files, 1):
         try:
             header = parse(file, pixels=False)
-            problem = _problem(header, seen)
         except UnreadableSeries as error:
-            problem = str(error)
-        if problem is None:
-            seen[text(header, "SOPInstanceUID")] = file
-            series.setdefault(text(header, "SeriesInstanceUID"), []).append((file, header))
+            ignored.append(_unreadable(file, error))
         else:
-            ignored.append((file, problem))
+            problem = _problem(file, header, seen)
+            if problem is None:
+                seen[text(header, "SOPInstanceUID")] = file
+                series.setdefault(text(header, "SeriesInstanceUID"), []).append((file, header))
+            else:
+                ignored.append(problem)
         if progress is not None:
             progress(number, len(files))
     return Folder(series, ignored)
@@ -84,13 +140,15 @@ def parse(source: Path | BinaryIO, *, pixels: bool = True) -> Dataset:
     Raises
     ------
     UnreadableSeries
-        If it cannot be opened or is no DICOM file, or what follows is damaged.
+        If it cannot be opened or is no DICOM file, if what follows is damaged, or if it would
+        grow beyond all measure when it is inflated.
     """
     try:
+        _check_deflated(source)
         return dcmread(source, stop_before_pixels=not pixels)
     except InvalidDicomError as error:
         raise UnreadableSeries("damaged_file", "not a DICOM file") from error
-    except MemoryError:
+    except (MemoryError, UnreadableSeries):
         raise
     except Exception as error:  # pydicom raises all kinds of exceptions on damaged bytes
         raise UnreadableSeries("damaged_file", f"cannot be parsed: {error}") from error
@@ -158,15 +216,77 @@ def _write_series(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def _problem(header: Dataset, seen: dict[str, Path]) -> str | None:
+def _check_deflated(source: Path | BinaryIO) -> None:
+    """Refuse a deflated object (PS3.5 section A.5) that inflates to more than any image does.
+
+    pydicom inflates all of it at once: a file of a megabyte can ask for a gigabyte.
+    """
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            _check_deflated(file)
+        return
+    place = source.tell()
+    head = source.read(HEAD)
+    if DEFLATED in head:
+        # Preamble, prefix and (0002,0000), whose value is the length of the rest of the group.
+        start = 144 + int.from_bytes(head[140:144], "little")
+        source.seek(place + start)
+        deflated = source.read()
+        most = max(SMALL_INFLATED, MOST_INFLATION * len(deflated))
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        inflated, left = 0, deflated
+        while left and not inflater.eof:
+            inflated += len(inflater.decompress(left, CHUNK))
+            left = inflater.unconsumed_tail
+            if inflated > most:
+                raise UnreadableSeries(
+                    "too_large", f"{len(deflated)} bytes inflate to more than {most}"
+                )
+    source.seek(place)
+
+
+def _unreadable(file: Path, error: UnreadableSeries) -> Ignored:
+    no_dicom = isinstance(error.__cause__, InvalidDicomError)
+    if no_dicom and file.suffix.lower() not in DICOM_SUFFIXES:
+        return Ignored(file, "not_dicom", str(error))
+    return Ignored(file, error.code, f"damaged: {error}" if no_dicom else str(error))
+
+
+def _problem(file: Path, header: Dataset, seen: dict[str, Path]) -> Ignored | None:
     """Say why a file is no object of a series, or one that was read already."""
-    for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
-        if not text(header, keyword):
-            return f"not an object of a series: no {keyword}"
+    missing = [name for name in ("SeriesInstanceUID", "SOPInstanceUID") if not text(header, name)]
     if not text(header.file_meta, "TransferSyntaxUID"):
-        return "not an object of a series: no TransferSyntaxUID"
+        missing.append("TransferSyntaxUID")
+    if missing:
+        kind = uid(header.file_meta, "MediaStorageSOPClassUID")
+        if kind == MediaStorageDirectoryStorage:
+            return Ignored(file, "no_series", "a directory of files: no SeriesInstanceUID")
+        reason = f"damaged, or no object of a series: no {', no '.join(missing)}"
+        return Ignored(file, "damaged_file", reason)
+    if uid(header.file_meta, "MediaStorageSOPClassUID") in MR_IMAGES and not text(header, "Rows"):
+        return Ignored(file, "damaged_file", "damaged: an MR image that ends before its pixels")
     double = seen.get(text(header, "SOPInstanceUID"))
-    return None if double is None else f"the same object as {double}"
+    return None if double is None else _compare(file, header, double)
+
+
+def _compare(file: Path, header: Dataset, other: Path) -> Ignored:
+    """Tell a copy of an object from another one that has its SOPInstanceUID."""
+    if _is_same(file, header, other):
+        return Ignored(file, "same_object", f"the same object as {other}")
+    reason = f"another image than {other}, with the same SOPInstanceUID: left out"
+    return Ignored(file, "duplicate_instance", reason)
+
+
+def _is_same(file: Path, header: Dataset, other: Path) -> bool:
+    try:
+        first = parse(other, pixels=False)
+        if any(text(header, keyword) != text(first, keyword) for keyword in TELLING):
+            return False
+        syntaxes = {text(one.file_meta, "TransferSyntaxUID") for one in (header, first)}
+        # Coded in another way, the same pixels have other bytes.
+        return len(syntaxes) > 1 or parse(file).get("PixelData") == parse(other).get("PixelData")
+    except UnreadableSeries:
+        return False
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -9,15 +9,18 @@ is missing.
 import contextlib
 import math
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 from pydicom import DataElement, Dataset, config
+from pydicom.filereader import read_sequence
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 __all__ = [
+    "as_number",
     "element",
     "elements",
     "integer",
@@ -26,11 +29,14 @@ __all__ = [
     "numbers",
     "printable",
     "private_block",
+    "stripped_text",
     "text",
     "texts",
     "uid",
     "value_text",
 ]
+
+LONGEST_UNKNOWN = 1 << 24  # bytes of an unknown element that are tried as a sequence
 
 
 def element(dataset: Dataset, name: str | BaseTag) -> DataElement | None:
@@ -53,9 +59,26 @@ def elements(dataset: Dataset) -> Iterator[DataElement]:
 
 
 def items(dataset: Dataset, name: str | BaseTag) -> list[Dataset]:
-    """Give the items of a sequence; none if it is absent, cannot be read or is no sequence."""
+    """Give the items of a sequence; none if it is absent, cannot be read or is no sequence.
+
+    A private sequence that went through a file with implicit VR is an element of VR UN: its bytes
+    are a sequence in implicit VR, little endian (PS3.5 section 6.2.2).
+    """
     found = element(dataset, name)
-    return list(found.value) if found is not None and isinstance(found.value, Sequence) else []
+    if found is None:
+        return []
+    if found.VR == "UN" and isinstance(found.value, bytes):
+        return _items_of_bytes(found.value)
+    return list(found.value) if isinstance(found.value, Sequence) else []
+
+
+def _items_of_bytes(data: bytes) -> list[Dataset]:
+    if not data.startswith(b"\xfe\xff\x00\xe0") or len(data) > LONGEST_UNKNOWN:
+        return []
+    # Text or numbers that happen to begin like an item make the parser raise all kinds of errors.
+    with contextlib.suppress(Exception):
+        return list(read_sequence(BytesIO(data), True, True, len(data), ["iso8859"]))
+    return []
 
 
 def texts(dataset: Dataset, keyword: str) -> list[str]:
@@ -64,7 +87,7 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
     if found is None or found.value is None or isinstance(found.value, Sequence | bytes):
         return []
     values = found.value if isinstance(found.value, MultiValue | list) else [found.value]
-    written = [str(value) for value in values]
+    written = [_written(value) for value in values]
     return [] if written == [""] else written
 
 
@@ -121,20 +144,33 @@ def private_block(dataset: Dataset, group: int, creator: str) -> dict[int, BaseT
     starts = {
         tag.element
         for tag in tags
-        if 0x10 <= tag.element <= 0xFF and value_text(element(dataset, tag)).strip() == creator
+        if 0x10 <= tag.element <= 0xFF and stripped_text(element(dataset, tag)) == creator
     }
     return {tag.element & 0xFF: tag for tag in tags if tag.element >> 8 in starts}
 
 
 def value_text(found: DataElement | None) -> str:
-    r"""Give an element's value as text, values joined by ``\``; bytes are taken for ASCII."""
-    if found is None or found.value is None:
+    r"""Give an element's value as text, values joined by ``\``; bytes are taken for ASCII.
+
+    A sequence has no text.
+    """
+    if found is None or found.value is None or isinstance(found.value, Sequence):
         return ""
-    values = (
-        value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-        for value in _as_list(found.value)
-    )
-    return "\\".join(values)
+    return "\\".join(_written(value) for value in _as_list(found.value))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("ascii", "replace")
+    # A person's name is decoded only now, with the character sets that the file claims.
+    with contextlib.suppress(Exception):
+        return str(value)
+    return ""
+
+
+def stripped_text(found: DataElement | None) -> str:
+    """Give an element's value as text, without the spaces and zero bytes that pad it."""
+    return value_text(found).strip(" \0\t\r\n")
 
 
 def as_number(value: Any) -> float | None:

@@ -1,4 +1,7 @@
-"""The API as the worker sees it: claim a reconstruction, keep its lease, report its outcome."""
+"""The API as the worker sees it: claim a reconstruction, keep its lease, report its outcome.
+
+Besides, the inspections: questions about series in the archive, and their answers.
+"""
 
 from typing import Any
 
@@ -9,13 +12,28 @@ from halfscan_plugin.errors import HalfscanError
 
 __all__ = ["LeaseLost", "Ledger", "LedgerRefused", "LedgerUnavailable"]
 
+RECONSTRUCTIONS = "/reconstructions"
+INSPECTIONS = "/inspections"
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
+HINT = "HALFSCAN_WORKER_TOKEN or ..._TOKEN_FILE, of role service; halfscan token list"
+
 
 class LedgerUnavailable(HalfscanError):
     """The API cannot be reached, or is in trouble: try again later."""
 
 
 class LedgerRefused(HalfscanError):
-    """The API refuses the request itself: a wrong token, or a defect."""
+    """The API refuses the request itself: a wrong token, or a defect.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status; 0 where it is not known.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class LeaseLost(HalfscanError):
@@ -23,7 +41,7 @@ class LeaseLost(HalfscanError):
 
 
 class Ledger:
-    """The resource ``reconstructions`` of the API.
+    """The resources ``reconstructions`` and ``inspections`` of the API.
 
     Parameters
     ----------
@@ -36,7 +54,7 @@ class Ledger:
     """
 
     def __init__(self, url: str, token: str, timeout_s: float = 20.0) -> None:
-        self._base = url.rstrip("/") + "/api/v1/reconstructions"
+        self._base = url.rstrip("/") + "/api/v1"
         self._timeout_s = timeout_s
         self._session = requests.Session()
         self._session.auth = _Bearer(token)
@@ -45,16 +63,43 @@ class Ledger:
         """Close the connections."""
         self._session.close()
 
+    def check(self) -> None:
+        """See that address and token are right, without taking anything.
+
+        Raises
+        ------
+        LedgerRefused
+            If the token is unknown, revoked or of a role that may not work here.
+        LedgerUnavailable
+            If the API is away.
+        """
+        try:
+            # No row has this number: only who may renew a lease is told so.
+            self._post(f"{RECONSTRUCTIONS}/0/lease", {"lease_token": "check"})
+        except LedgerRefused as error:
+            if error.status != NOT_FOUND:
+                raise
+
     def claim(self, worker: str, lease_s: float) -> dict[str, Any] | None:
         """Take the next reconstruction; None where nothing waits."""
-        response = self._post("/claim", {"worker": worker, "lease_s": lease_s})
-        if response.status_code == 204:
-            return None
-        return _object(response)
+        return self._claim(RECONSTRUCTIONS, worker, lease_s)
 
-    def renew(self, job_id: int, lease_token: str) -> None:
-        """Prolong a lease; raise `LeaseLost` if it is ours no longer."""
-        self._post(f"/{job_id}/lease", {"lease_token": lease_token})
+    def renew(
+        self, job_id: int, lease_token: str, derived_series_instance_uid: str | None = None
+    ) -> None:
+        """Prolong a lease; raise `LeaseLost` if it is ours no longer.
+
+        Parameters
+        ----------
+        job_id : int
+        lease_token : str
+        derived_series_instance_uid : str, optional
+            What is about to be stored.
+        """
+        body = {"lease_token": lease_token}
+        if derived_series_instance_uid is not None:
+            body["derived_series_instance_uid"] = derived_series_instance_uid
+        self._post(f"{RECONSTRUCTIONS}/{job_id}/lease", body)
 
     def finish(self, job_id: int, lease_token: str, outcome: dict[str, Any]) -> dict[str, Any]:
         """Report an outcome and give the row as it now stands.
@@ -63,37 +108,66 @@ class Ledger:
         is simply asked for again.
         """
         body = {"lease_token": lease_token, **outcome}
-        return _object(self._post(f"/{job_id}/outcome", body))
+        return _object(self._post(f"{RECONSTRUCTIONS}/{job_id}/outcome", body))
 
-    def rows(self, **filters: str | int) -> dict[str, Any]:
+    def rows(self, **filters: str | int | list[str]) -> dict[str, Any]:
         """List reconstructions; `filters` are the API's query parameters."""
-        return self._read("", filters)
+        return _object(self._send("GET", RECONSTRUCTIONS, params=filters))
 
     def row(self, job_id: int) -> dict[str, Any]:
         """Read one reconstruction."""
-        return self._read(f"/{job_id}", {})
+        return _object(self._send("GET", f"{RECONSTRUCTIONS}/{job_id}"))
 
     def announce(self, series: dict[str, Any]) -> dict[str, Any]:
         """Announce one series, as the relay does."""
-        return _object(self._post("", series))
+        return _object(self._post(RECONSTRUCTIONS, series))
 
     def retry(self, job_id: int) -> dict[str, Any]:
-        """Put a dead or skipped reconstruction back into the queue."""
-        return _object(self._post(f"/{job_id}/retry", {}))
+        """Put a reconstruction that has ended back into the queue."""
+        return _object(self._post(f"{RECONSTRUCTIONS}/{job_id}/retry", {}))
 
-    def _read(self, path: str, filters: dict[str, str | int]) -> dict[str, Any]:
-        return _object(self._send("GET", path, params=filters))
+    def claim_inspection(self, worker: str, lease_s: float) -> dict[str, Any] | None:
+        """Take the next question about a series; None where nobody asks."""
+        return self._claim(INSPECTIONS, worker, lease_s)
+
+    def finish_inspection(
+        self, inspection_id: int, lease_token: str, outcome: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Answer a question and give it as it now stands; the same answer may be sent again."""
+        body = {"lease_token": lease_token, **outcome}
+        return _object(self._post(f"{INSPECTIONS}/{inspection_id}/outcome", body))
+
+    def ask(self, **series: str) -> dict[str, Any]:
+        """Ask what would happen to a series.
+
+        Parameters
+        ----------
+        **series
+            Either ``series_instance_uid`` or ``orthanc_series_id``.
+        """
+        return _object(self._post(INSPECTIONS, series))
+
+    def inspection(self, inspection_id: int, wait_s: float = 0) -> dict[str, Any]:
+        """Read an inspection, once it is answered or `wait_s` seconds have passed."""
+        path = f"{INSPECTIONS}/{inspection_id}"
+        return _object(self._send("GET", path, longest_s=wait_s, params={"wait_s": wait_s}))
+
+    def _claim(self, resource: str, worker: str, lease_s: float) -> dict[str, Any] | None:
+        response = self._post(f"{resource}/claim", {"worker": worker, "lease_s": lease_s})
+        return None if response.status_code == 204 else _object(response)
 
     def _post(self, path: str, body: dict[str, Any]) -> requests.Response:
         return self._send("POST", path, json=body)
 
-    def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
+    def _send(
+        self, method: str, path: str, *, longest_s: float = 0, **arguments: Any
+    ) -> requests.Response:
         address = self._base + path
         try:
             response = self._session.request(
                 method,
                 address,
-                timeout=self._timeout_s,
+                timeout=self._timeout_s + longest_s,
                 allow_redirects=False,  # a redirected POST would arrive as a GET
                 **arguments,
             )
@@ -106,7 +180,9 @@ class Ledger:
             raise LeaseLost(message)
         if response.status_code >= 500 or response.status_code == 429:
             raise LedgerUnavailable(message)
-        raise LedgerRefused(message)
+        if response.status_code in {UNAUTHORIZED, FORBIDDEN}:
+            message += f" (look at the worker's token: {HINT})"
+        raise LedgerRefused(message, response.status_code)
 
 
 class _Bearer(requests.auth.AuthBase):

@@ -1,26 +1,34 @@
 """One series from its objects to its derived objects: what the worker and `reconstruct` share."""
 
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from pydicom import Dataset
 
 from halfscan_models import load_reconstructor
-from halfscan_models.reconstruct import Reconstructor
+from halfscan_models.reconstruct import Quality, Reconstructor
 from halfscan_models.registry import WEIGHTS
 from halfscan_plugin.derived import DerivedSeries, Provenance, derive, series_uid
-from halfscan_plugin.errors import BadInput
+from halfscan_plugin.encode import Syntax
+from halfscan_plugin.errors import BadInput, UnreadableSeries
+from halfscan_plugin.exclusions import find_exclusion, set_aside
+from halfscan_plugin.guards import check
 from halfscan_plugin.headers import integer
+from halfscan_plugin.inspection import Defaults
+from halfscan_plugin.rules import Decision
 from halfscan_plugin.volume import read_volume
 
 __all__ = ["Engine", "Outcome"]
 
 FIRST_DERIVED_NUMBER = 1000  # added to the source's SeriesNumber, then the next free one
 LARGEST_NUMBER = 2**31 - 1  # of an IS, PS3.5 section 6.2
+MOST = 0.5  # a series with more than this share of its slices outside lies outside itself
+Outside = Literal["warn", "skip"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class Outcome:
     timings_s : dict of str to float
         Seconds for each step.
     quality : dict
-        The reconstructor's figures, JSON-able.
+        How far each slice went from its source (`guards`), JSON-able.
     warnings : tuple of str
         What someone should look at.
     """
@@ -51,31 +59,43 @@ class Outcome:
         """Give what the ledger and the report of a folder both say of it, JSON-able."""
         return {
             "derived_series_instance_uid": self.series.series_instance_uid,
-            "model_name": self.provenance.model_name,
-            "model_version": self.provenance.model_version,
-            "model_sha256": self.provenance.model_sha256,
-            "strength": self.provenance.strength,
+            **self.provenance.facts(),
             "timings_s": self.timings_s,
             "quality": self.quality,
             "warnings": list(self.warnings),
         }
 
 
+class _Naming(TypedDict):
+    """What of a derived series is chosen: its UIDs follow from it."""
+
+    description: str | None
+    syntax: Syntax
+    remark: str
+
+
 class Engine:
-    """A loaded model, ready for any number of series.
+    """Loaded models, ready for any number of series.
 
     Parameters
     ----------
     model : str, optional
-        Name of the model; the default one where None.
+        Name of the model for every series whose rule names none; the package's default where
+        None. It is loaded at once, other models when a rule asks for them.
     device : str
         ``"cpu"`` or ``"cuda"``.
     strength : float
-        Share of the network's result in the blend, 0 to 1.
+        Share of the network's result in the blend, 0 to 1, unless a rule says otherwise.
     threads : int
         Processor threads for the network; all cores where None.
     weights : Path, optional
         Folder with ``models.json`` and the weights; the package's own where None.
+    transfer_syntax : {"uncompressed", "source"}
+        How derived objects are written: Explicit VR Little Endian, or the source's own lossless
+        compression where it has one that can be written.
+    outside : {"warn", "skip"}
+        What happens to a series more than half of whose slices lie outside what the model was
+        trained on: stored with a warning, as one is with fewer such slices, or skipped.
 
     Raises
     ------
@@ -93,26 +113,29 @@ class Engine:
         strength: float = 1.0,
         threads: int | None = None,
         weights: Path | None = None,
+        transfer_syntax: Syntax = "uncompressed",
+        outside: Outside = "warn",
     ) -> None:
         if not 0 <= strength <= 1:
             raise BadInput(f"strength must be between 0 and 1, got {strength!r}")
-        self._reconstructor: Reconstructor = load_reconstructor(
-            model, device=device, threads=threads, weights=weights or WEIGHTS
+        self._load = functools.partial(
+            load_reconstructor, device=device, threads=threads, weights=weights or WEIGHTS
         )
-        spec = self._reconstructor.spec
-        self.provenance = Provenance(
-            model_name=spec.name,
-            model_version=spec.version,
-            model_sha256=spec.sha256,
-            strength=strength,
-            software_version=version("halfscan"),
-        )
+        first = self._load(model)
+        self._reconstructors: dict[str, Reconstructor] = {first.spec.name: first}
+        self.provenance = _provenance(first, strength)
+        self.defaults = Defaults(first.spec.name, strength, weights)
+        self._transfer_syntax = transfer_syntax
+        self._outside = outside
 
     def run(
         self,
         datasets: Sequence[Dataset],
         taken_numbers: dict[str, int],
         progress: Callable[[int, int], None] | None = None,
+        *,
+        decision: Decision | None = None,
+        replaces: Collection[str] = (),
     ) -> Outcome:
         """Reconstruct one series.
 
@@ -124,53 +147,159 @@ class Engine:
             SeriesNumber of the study's series, by SeriesInstanceUID.
         progress : callable, optional
             Called with (slices done, all).
+        decision : Decision, optional
+            What the rules said of it: model, strength and description where a rule names them. One
+            to skip it was overruled, and the objects say so.
+        replaces : collection of str
+            SeriesInstanceUIDs of derived series that make room for this one: their numbers are
+            free.
 
         Raises
         ------
         UnreadableSeries
-            If the pixels cannot be used; the message says why.
+            If the pixels cannot be used, or an object turns out to be one that no rule brings
+            back; the message says why.
+        ModelsError
+            If the model that the decision names cannot be loaded.
+        GuardFailed
+            If the result went too far from its source.
         """
+        reconstructor, provenance = self._settings(decision)
         started = time.perf_counter()
-        source = read_volume(datasets)
+        images, beside = set_aside(datasets)
+        if decision is not None and decision.action == "reconstruct":
+            _check_again(images)
+        source = read_volume(images)
         decoded = time.perf_counter()
-        result = self._reconstructor.reconstruct(
-            source.volume, strength=self.provenance.strength, progress=progress
-        )
+        result = reconstructor.reconstruct(source, strength=provenance.strength, progress=progress)
         reconstructed = time.perf_counter()
-        number = free_number(source.sources, taken_numbers, self.provenance)
-        series = derive(source, result.volume, self.provenance, series_number=number)
-        warnings = []
-        if series.clipped_pixels:
-            warnings.append(
-                f"{series.clipped_pixels} pixels were clipped to what BitsStored can hold"
-            )
+        self._check_inside(result.quality)
+        quality = check(source, result)
+        checked = time.perf_counter()
+        # Of the volumes as they were read: a decision may have seen none of them.
+        geometry = tuple(dict.fromkeys(w for stack in source.stacks for w in stack.warnings))
+        naming: _Naming = {
+            "description": decision.series_description if decision is not None else None,
+            "syntax": self._transfer_syntax,
+            "remark": _remark(decision),
+        }
+        number = free_number(
+            integer(source.sources[0], "SeriesNumber"),
+            taken_numbers,
+            lambda n: series_uid(source.sources, provenance, series_number=n, **naming),
+            replaces,
+        )
+        series = derive(
+            source,
+            result.volume,
+            provenance,
+            series_number=number,
+            warnings=(*result.quality.warnings, *geometry),
+            **naming,
+        )
         return Outcome(
             series=series,
-            provenance=self.provenance,
+            provenance=provenance,
             timings_s={
                 "decode": round(decoded - started, 4),
                 "reconstruct": round(reconstructed - decoded, 4),
-                "derive": round(time.perf_counter() - reconstructed, 4),
+                "guard": round(checked - reconstructed, 4),
+                "derive": round(time.perf_counter() - checked, 4),
             },
-            quality=result.quality.as_dict(),
-            warnings=tuple(warnings),
+            quality=quality,
+            warnings=(
+                *beside,
+                *result.quality.warnings,
+                *geometry,
+                *_clipped(series),
+                *series.notes,
+            ),
         )
+
+    def _check_inside(self, quality: Quality) -> None:
+        """Skip a series most of whose slices the network was not made for, where that is set."""
+        if self._outside == "skip" and quality.outside_share > MOST:
+            raise UnreadableSeries("outside_training", "; ".join(quality.warnings))
+
+    def provenance_of(self, decision: Decision | None) -> Provenance:
+        """Give the model and the settings with which a decision is carried out."""
+        return self._settings(decision)[1]
+
+    def _settings(self, decision: Decision | None) -> tuple[Reconstructor, Provenance]:
+        """Choose model and strength: the decision's, or else this engine's own."""
+        name, strength = self.provenance.model_name, self.provenance.strength
+        if decision is not None:
+            name = decision.model or name
+            strength = strength if decision.strength is None else decision.strength
+        if name not in self._reconstructors:
+            self._reconstructors[name] = self._load(name)
+        reconstructor = self._reconstructors[name]
+        return reconstructor, _provenance(reconstructor, strength)
+
+
+def _check_again(datasets: Sequence[Dataset]) -> None:
+    """Look at whole objects: an archive tells headers without their private elements."""
+    excluded = find_exclusion(datasets)
+    if excluded is not None:
+        raise UnreadableSeries(excluded.code, excluded.reason)
+
+
+def _remark(decision: Decision | None) -> str:
+    """Say of a series that was not to be reconstructed that somebody insisted, and on what."""
+    if decision is None or decision.action == "reconstruct":
+        return ""
+    return f"On demand, against the decision to skip it ({decision.reason_code}): {decision.reason}"
+
+
+def _clipped(series: DerivedSeries) -> list[str]:
+    if not series.clipped_pixels:
+        return []
+    return [f"{series.clipped_pixels} pixels were clipped to what BitsStored can hold"]
+
+
+def _provenance(reconstructor: Reconstructor, strength: float) -> Provenance:
+    spec = reconstructor.spec
+    return Provenance(
+        model_name=spec.name,
+        model_version=spec.version,
+        model_sha256=spec.sha256,
+        strength=strength,
+        software_version=version("halfscan"),
+    )
 
 
 def free_number(
-    sources: Sequence[Dataset], taken_numbers: dict[str, int], provenance: Provenance
+    base: int | None,
+    taken_numbers: Mapping[str, int],
+    uid_of: Callable[[int], str],
+    replaces: Collection[str] = (),
 ) -> int:
     """Choose a SeriesNumber that no other series of the study has.
 
-    The derived series itself may be there already, from an attempt that was cut short: its own
-    number does not count as taken, so that a repeated attempt chooses the same.
+    The derived UID follows from the number, so one UID always has one number, whatever else the
+    study holds. The derived series itself may be there already, from an attempt that was cut
+    short: a repeated attempt chooses the same. A series that replaces another takes its number.
+
+    Parameters
+    ----------
+    base : int or None
+        SeriesNumber of the source.
+    taken_numbers : mapping of str to int
+        SeriesNumber of the study's series, by SeriesInstanceUID.
+    uid_of : callable
+        Gives the SeriesInstanceUID of the derived series under a number.
+    replaces : collection of str
+        SeriesInstanceUIDs of derived series that make room for it, oldest first.
     """
-    own = series_uid(sources, provenance)
-    taken = {number for uid, number in taken_numbers.items() if uid != own}
-    if own in taken_numbers:
-        return taken_numbers[own]
+    for uid, number in taken_numbers.items():
+        if number >= FIRST_DERIVED_NUMBER and uid == uid_of(number):
+            return number
+    taken = {number for uid, number in taken_numbers.items() if uid not in replaces}
+    for uid in replaces:
+        before = taken_numbers.get(uid, 0)
+        if before >= FIRST_DERIVED_NUMBER and before not in taken:
+            return before
     number = FIRST_DERIVED_NUMBER
-    base = integer(sources[0], "SeriesNumber")
     if base is not None and 0 < base < LARGEST_NUMBER - 2 * FIRST_DERIVED_NUMBER:
         number += base
     while number in taken:

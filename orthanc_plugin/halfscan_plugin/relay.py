@@ -18,7 +18,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +30,7 @@ __all__ = [
     "Relay",
     "RelaySettings",
     "SettingsError",
+    "source_digest",
 ]
 
 FIRST_USER_PROPERTY = 1024  # Orthanc keeps the lower global properties for itself
@@ -174,6 +175,11 @@ class RelaySettings:
             # Said here, because urllib's own message would show the token.
             raise ApiUnavailable(f"the token file {self.token_file!r} holds more than one word")
         return token
+
+
+def source_digest(sop_instance_uids: Iterable[str]) -> str:
+    """Name a set of instances: SHA-256 over their sorted SOPInstanceUIDs, one a line."""
+    return hashlib.sha256("\n".join(sorted(sop_instance_uids)).encode()).hexdigest()
 
 
 def _is_address(url: object) -> bool:
@@ -468,14 +474,14 @@ class Relay:
         study = self._find(f"/studies/{series['ParentStudy']}")
         if not instances or study is None:
             return True
-        uids = sorted(i["MainDicomTags"]["SOPInstanceUID"] for i in instances)
+        uids = [i["MainDicomTags"]["SOPInstanceUID"] for i in instances]
         try:
             self._announce(
                 {
                     "orthanc_series_id": series_id,
                     "series_instance_uid": series["MainDicomTags"]["SeriesInstanceUID"],
                     "study_instance_uid": study["MainDicomTags"]["StudyInstanceUID"],
-                    "source_digest": hashlib.sha256("\n".join(uids).encode()).hexdigest(),
+                    "source_digest": source_digest(uids),
                     "n_instances": len(uids),
                 }
             )

@@ -1,34 +1,153 @@
-"""`Acquisition` to `Decision`: reconstruct or skip, and the reason.
+"""Rules: which series is reconstructed, with what, and which one is skipped, and why.
 
-The default rule is: an acceleration factor of at least 2 and fewer than 2 averages. The factor
-alone does not decide: the reference study's STANDARD fat-suppressed T2 was acquired with factor 2
-and two averages, its ACCELERATED one with factor 2 and one (Tang et al. 2024, Table 1,
-doi:10.1186/s41747-024-00470-0).
+The first rule whose conditions all match decides. What no rule can bring back is skipped before
+(`exclusions`); of that, a rule lifts the vendor's own deep learning alone, with the condition
+``deep_learning = true``. At the end stand the defaults: an acceleration factor of at least 2 and
+fewer than 2 averages. The factor alone does not decide: the reference study's STANDARD
+fat-suppressed T2 was acquired with factor 2 and two averages, its ACCELERATED one with factor 2
+and one (Tang et al. 2024, Table 1, doi:10.1186/s41747-024-00470-0).
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 from pydicom import Dataset
 
-from halfscan_plugin.acquisition import ENHANCED, MR_IMAGES, Acquisition
-from halfscan_plugin.derived import is_halfscan_output
-from halfscan_plugin.headers import integer, numbers, text, texts, uid
+from halfscan_plugin.acquisition import Acquisition, read_acquisition
+from halfscan_plugin.conditions import Condition, Subject, parse_condition
+from halfscan_plugin.descriptions import Description
+from halfscan_plugin.errors import UnreadableSeries
+from halfscan_plugin.exclusions import find_exclusion, set_aside
+from halfscan_plugin.geometry import Stack, sort_slices, split
 
-__all__ = ["Decision", "decide"]
+__all__ = ["DEFAULT_RULES", "Decision", "Rule", "Rules", "Trial", "decide", "judge"]
 
 FEWEST_SLICES = 2
-AVERAGES_BELOW = 2.0
-SAME_ORIENTATION = 0.01  # direction cosines; scanners write one orientation with some jitter
-# Third value of ImageType (PS3.3 C.8.3.1.1.1 and the vendors' own): not the magnitude.
-NOT_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "VELOCITY"}
-MAPS = {
-    "ADC", "ASL", "CBF", "CBV", "FA", "MTT", "TRACEW", "T1 MAP", "T2 MAP", "T2_STAR MAP",
-    "R2_STAR MAP", "B0 MAP", "B1 MAP", "FIELD MAP", "FIELDMAP", "PERFUSION", "TTP",
-}  # fmt: skip
+DEEP_LEARNING = "deep_learning"
+BY_RULE = "by_rule"
+FACTORS = {
+    "in_plane_factor": "in plane",
+    "slice_factor": "along slices",
+    "compressed_sensing_factor": "compressed sensing",
+    "multiband_factor": "multiband",
+    "averages": "averages",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Conditions, and what happens to a series that matches all of them.
+
+    Parameters
+    ----------
+    name : str
+        Unique in the list.
+    action : {"reconstruct", "skip"}
+        What to do.
+    conditions : tuple of Condition
+        All of them must match; none matches everything.
+    reason_code : str
+        Static word for machines; ``by_rule`` for those of a rules file.
+    reason : str
+        Why, for people; may be empty for a rule that reconstructs.
+    model : str, optional
+        Name of the model; the worker's own where None.
+    strength : float, optional
+        Share of the network's result, 0 to 1; the worker's own where None.
+    series_description : Description, optional
+        What to call the derived series; the default where None.
+    """
+
+    name: str
+    action: Literal["reconstruct", "skip"]
+    conditions: tuple[Condition, ...] = ()
+    reason_code: str = BY_RULE
+    reason: str = ""
+    model: str | None = None
+    strength: float | None = None
+    series_description: Description | None = None
+
+    @property
+    def lifts_deep_learning(self) -> bool:
+        """Whether a condition asks for what the vendor's deep learning has touched."""
+        return any(c.name == DEEP_LEARNING and c.test.matches([True]) for c in self.conditions)
+
+    def failure(self, subject: Subject) -> str | None:
+        """Say which condition fails first, and why; None where all of them match."""
+        # A site's own rule that skips protects such a series too, whatever a later rule lifts.
+        skips = self.action == "skip" and self.reason_code == BY_RULE
+        if subject.acquisition.deep_learning and not (skips or self.lifts_deep_learning):
+            return "the vendor's deep learning was applied: only deep_learning = true lifts that"
+        failures = (condition.failure(subject) for condition in self.conditions)
+        return next((failure for failure in failures if failure is not None), None)
+
+
+def _default(
+    name: str, code: str, reason: str, *, action: Literal["reconstruct", "skip"] = "skip",
+    **conditions: object,
+) -> Rule:  # fmt: skip
+    parsed = tuple(parse_condition(*condition) for condition in conditions.items())
+    return Rule(f"default: {name}", action, parsed, code, reason)
+
+
+DEFAULTS = (
+    _default(
+        "acceleration unknown",
+        "acceleration_unknown",
+        "no header that is understood tells the factor",
+        accelerated="unknown",
+    ),
+    _default("not accelerated", "not_accelerated", "every factor is below 2", accelerated=False),
+    _default(
+        "averages unknown",
+        "averages_unknown",
+        "accelerated, but no header tells the averages",
+        averages="unknown",
+    ),
+    _default("averaged", "averaged", "accelerated, but with 2 averages or more", averages=">= 2"),
+    _default(
+        "accelerated",
+        "accelerated",
+        "accelerated, with fewer than 2 averages",
+        action="reconstruct",
+        accelerated=True,
+        averages="< 2",
+    ),
+)
+NO_RULE = Rule("none", "skip", (), "no_rule", "no rule of the rules file matches")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """An ordered list of rules; the first one that matches decides.
+
+    Parameters
+    ----------
+    rules : tuple of Rule
+        Those of the settings file.
+    defaults : bool
+        Whether the defaults stand at the end; without them, what no rule matches is skipped.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    defaults: bool = True
+
+    @property
+    def all(self) -> tuple[Rule, ...]:
+        """The rules in the order in which they are tried; the last one always matches."""
+        return (*self.rules, *DEFAULTS) if self.defaults else (*self.rules, NO_RULE)
+
+
+DEFAULT_RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A rule that was tried, and the first of its conditions that failed (None: it matched)."""
+
+    rule: str
+    failure: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,136 +164,147 @@ class Decision:
         The same for people, with the values.
     possible : bool
         Whether the series could be reconstructed if someone insisted.
+    rule : str
+        Name of the rule that decided, such as ``default: accelerated``; ``always: derived`` for
+        what is skipped before any rule.
+    model : str, optional
+        The model that the rule asks for; the worker's own where None.
+    strength : float, optional
+        Share of the network's result that the rule asks for, 0 to 1; the worker's own where None.
+    series_description : str, optional
+        What the rule calls the derived series, filled in; the default where None.
+    trials : tuple of Trial
+        The rules that were tried, in their order, the one that matched last.
+    stacks : tuple of Stack
+        The volumes of a series that is to be reconstructed, where all its headers were there.
+    warnings : tuple of str
+        What someone should look at, such as a gap between slices.
     """
 
     action: Literal["reconstruct", "skip"]
     reason_code: str
     reason: str
     possible: bool = True
+    rule: str = ""
+    model: str | None = None
+    strength: float | None = None
+    series_description: str | None = None
+    trials: tuple[Trial, ...] = ()
+    stacks: tuple[Stack, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def decide(
-    headers: Sequence[Dataset], acquisition: Acquisition, *, complete: bool = True
-) -> Decision:
-    """Decide on a series.
+def judge(
+    headers: Sequence[Dataset], rules: Rules = DEFAULT_RULES, *, complete: bool = True
+) -> tuple[Acquisition, Decision]:
+    """Read how a series was acquired, and decide on it.
+
+    The worker and ``halfscan inspect`` both ask here, so that they cannot disagree.
 
     Parameters
     ----------
     headers : sequence of Dataset
-        The headers of its objects.
-    acquisition : Acquisition
-        How it was acquired.
+        The headers of its objects, in any order, at least one; pixels are not needed.
+    rules : Rules
+        What decides.
     complete : bool
-        False where `headers` holds only a sample, so that nothing can be said about the number
-        of slices.
+        False where `headers` holds only a sample of the series, so that nothing can be said
+        about its slices.
+
+    Returns
+    -------
+    Acquisition
+        How it was acquired, read from the first object in the order of the slices.
+    Decision
+        What happens to it, and why.
+    """
+    images, beside = set_aside(headers)
+    ordered = sort_slices(images)
+    acquisition = read_acquisition(ordered[0])
+    decision = decide(ordered, acquisition, rules, complete=complete)
+    return acquisition, replace(decision, warnings=(*beside, *decision.warnings))
+
+
+def decide(
+    headers: Sequence[Dataset],
+    acquisition: Acquisition,
+    rules: Rules = DEFAULT_RULES,
+    *,
+    complete: bool = True,
+) -> Decision:
+    """Decide on a series whose acquisition is known; as `judge`, which reads it.
 
     Returns
     -------
     Decision
-        The first rule that matches decides: what the objects are, what the images show, how they
-        were acquired, and last what cannot be written back. So a series that would not be
-        reconstructed anyway says why, rather than that it could not be.
+        What excludes the series comes first, then the rules, and last what the geometry does not
+        allow. So a series that would not be reconstructed anyway says why, rather than that it
+        could not be.
     """
-    decision = _object_rules(headers) or _image_rules(headers) or _acquisition_rule(acquisition)
-    limit = _limit(headers)
-    if limit is not None and decision.action == "reconstruct":
-        return _skip(*limit, possible=False)
-    if limit is not None:
-        return replace(decision, possible=False)
-    if complete and len(headers) < FEWEST_SLICES and decision.action == "reconstruct":
-        return _skip("single_slice", f"{len(headers)} slice, at least {FEWEST_SLICES} are needed")
-    return decision
+    excluded = find_exclusion(headers)
+    if excluded is not None:
+        name = f"always: {excluded.code}"
+        return Decision("skip", excluded.code, excluded.reason, excluded.possible, name)
+    decision = _apply(rules, Subject(headers[0], acquisition))
+    if decision.action == "skip" or not complete:
+        return decision
+    return _with_geometry(decision, headers)
 
 
-def _skip(code: str, reason: str, *, possible: bool = True) -> Decision:
-    return Decision("skip", code, reason, possible)
+def _apply(rules: Rules, subject: Subject) -> Decision:
+    """Try the rules in their order."""
+    trials: list[Trial] = []
+    for rule in rules.all:
+        failure = rule.failure(subject)
+        trials.append(Trial(rule.name, failure))
+        if failure is None:
+            return _decision(rule, subject, trials)
+    # Only the vendor's deep learning fails the last one.
+    reason = "the vendor's deep learning was applied already"
+    name = "always: vendor_deep_learning"
+    return Decision("skip", "vendor_deep_learning", reason, rule=name, trials=tuple(trials))
 
 
-def _object_rules(headers: Sequence[Dataset]) -> Decision | None:
-    """Check what the objects are: these rules cannot be overruled."""
-    for header in headers:
-        problem = _object_problem(header)
-        if problem is not None:
-            return _skip(*problem, possible=False)
-    return None
-
-
-def _object_problem(header: Dataset) -> tuple[str, str] | None:
-    """Name the code and the reason why one object cannot be reconstructed."""
-    sop_class = uid(header, "SOPClassUID")
-    modality = text(header, "Modality")
-    problem = None
-    if modality != "MR":
-        problem = ("not_mr", f"Modality is {modality!r}, not MR")
-    elif is_halfscan_output(header):
-        problem = ("halfscan_output", "was written by Halfscan")
-    elif sop_class not in MR_IMAGES:
-        name = sop_class.name or "an object without SOPClassUID"
-        problem = ("not_an_image", f"{name} holds no MR image")
-    elif not (integer(header, "Rows") and integer(header, "Columns")):
-        problem = ("no_pixels", "Rows and Columns are missing: no pixels")
-    return problem
-
-
-def _limit(headers: Sequence[Dataset]) -> tuple[str, str] | None:
-    """Name what cannot be written back, whatever anyone decides."""
-    for header in headers:
-        sop_class = uid(header, "SOPClassUID")
-        if sop_class in ENHANCED:
-            reason = f"accelerated, but {sop_class.name} cannot be written back yet"
-            return "enhanced_object", reason
-        if "MOSAIC" in texts(header, "ImageType"):
-            reason = "accelerated, but ImageType says MOSAIC: tiles cannot be written back yet"
-            return "mosaic", reason
-    return None
-
-
-def _image_rules(headers: Sequence[Dataset]) -> Decision | None:
-    """Check what the images show."""
-    rules: tuple[tuple[str, Callable[[list[str]], bool], str], ...] = (
-        ("derived", lambda t: t[:1] == ["DERIVED"], "ImageType says DERIVED"),
-        ("localizer", lambda t: "LOCALIZER" in t, "ImageType says LOCALIZER"),
-        ("not_magnitude", lambda t: _third(t) in NOT_MAGNITUDE, "not a magnitude"),
-        ("parametric_map", lambda t: not MAPS.isdisjoint(t), "a parametric map"),
+def _decision(rule: Rule, subject: Subject, trials: Sequence[Trial]) -> Decision:
+    known = ", ".join(
+        f"{says} {value:g}"
+        for name, says in FACTORS.items()
+        if (value := getattr(subject.acquisition, name)) is not None
     )
-    for header in headers:
-        image_type = texts(header, "ImageType")
-        for code, matches, says in rules:
-            if matches(image_type):
-                written = "\\".join(image_type)
-                return _skip(code, f"{says}: ImageType is {written}")
-    first = numbers(headers[0], "ImageOrientationPatient")
-    for header in headers[1:]:
-        other = numbers(header, "ImageOrientationPatient")
-        if len(other) != len(first) or not np.allclose(other, first, atol=SAME_ORIENTATION):
-            reason = f"ImageOrientationPatient differs ({first} and {other}): a localizer"
-            return _skip("mixed_orientation", reason)
-    return None
+    reason = rule.reason
+    if rule.reason_code == BY_RULE:
+        reason = f"rule {rule.name!r}: {rule.reason}" if reason else f"rule {rule.name!r} matches"
+    described = rule.series_description
+    return Decision(
+        rule.action,
+        rule.reason_code,
+        f"{reason} ({known})" if known else reason,
+        rule=rule.name,
+        model=rule.model,
+        strength=rule.strength,
+        series_description=None if described is None else described.fill(subject),
+        trials=tuple(trials),
+    )
 
 
-def _acquisition_rule(acquisition: Acquisition) -> Decision:
-    """Apply the default rule."""
-    if acquisition.deep_learning:
-        return _skip("vendor_deep_learning", "the vendor's deep learning was applied already")
-    factors = {
-        "in plane": acquisition.in_plane_factor,
-        "along slices": acquisition.slice_factor,
-        "compressed sensing": acquisition.compressed_sensing_factor,
-    }
-    known = ", ".join(f"{name} {value:g}" for name, value in factors.items() if value is not None)
-    if acquisition.accelerated is None:
-        return _skip("acceleration_unknown", "no header that is understood tells the factor")
-    if not acquisition.accelerated:
-        return _skip("not_accelerated", f"every factor is below 2: {known}")
-    if acquisition.averages is None:
-        return _skip("averages_unknown", f"accelerated ({known}), but no header tells the averages")
-    if acquisition.averages >= AVERAGES_BELOW:
-        reason = f"accelerated ({known}), but with {acquisition.averages:g} averages, 2 or more"
-        return _skip("averaged", reason)
-    reason = f"accelerated ({known}) with {acquisition.averages:g} averages"
-    return Decision("reconstruct", "accelerated", reason)
+def _with_geometry(decision: Decision, headers: Sequence[Dataset]) -> Decision:
+    """Check that the headers form volumes, and note what is odd about them."""
+    try:
+        stacks = split(headers)
+    except UnreadableSeries as error:
+        return _refused(decision, error.code, str(error))
+    slices = max(len(stack.slices) for stack in stacks)
+    if slices < FEWEST_SLICES:
+        return _refused(
+            decision,
+            "single_slice",
+            f"{slices} slice, at least {FEWEST_SLICES} are needed",
+            possible=True,
+        )
+    warnings = tuple(dict.fromkeys(text for stack in stacks for text in stack.warnings))
+    return replace(decision, stacks=stacks, warnings=warnings)
 
 
-def _third(image_type: list[str]) -> str:
-    """Give the third value of ImageType; Philips adds the sequence: ``R_FFE``, ``I_SE``."""
-    return re.sub(r"^([PRI])_.*", r"\1", image_type[2]) if len(image_type) > 2 else ""
+def _refused(decision: Decision, code: str, reason: str, *, possible: bool = False) -> Decision:
+    """Skip what a rule would have reconstructed; the rule's name stays."""
+    return Decision("skip", code, reason, possible, rule=decision.rule, trials=decision.trials)

@@ -5,13 +5,13 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError, field_validator
 
 from halfscan_plugin.errors import BadInput
 
-__all__ = ["WorkerSettings"]
+__all__ = ["ArchiveSettings", "WorkerSettings"]
 
 PREFIX = "HALFSCAN_WORKER_"
 SECRETS = {"token", "orthanc_password"}
@@ -23,33 +23,31 @@ def _own_name() -> str:
     return socket.gethostname()[: 64 - len(process)] + process
 
 
-class WorkerSettings(BaseModel):
-    """What a worker needs to know; frozen, checked as a whole at the start.
+class ArchiveSettings(BaseModel):
+    """Where Orthanc is, and the rules: what looking at a series in the archive needs.
 
     Every variable may be given as ``<NAME>_FILE`` instead: a path to a file with the value, for
-    secrets. A variable that is not listed here stops the start.
+    secrets. A variable that is no setting of a worker stops the start.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    api_url: HttpUrl = HttpUrl("http://127.0.0.1:8780")
-    # One word: a line break would end up in an error message, and the token with it.
-    token: str = Field(pattern=r"^[\x21-\x7e]+$")
     orthanc_url: HttpUrl = HttpUrl("http://127.0.0.1:8042")
     orthanc_username: str | None = None
     orthanc_password: str | None = None
-    name: str = Field(default_factory=_own_name, min_length=1, max_length=64)
-    model: str | None = None
+    rules: Path | None = None
     weights: Path | None = None
+    model: str | None = None
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
-    device: Literal["cpu", "cuda"] = "cpu"
-    threads: Annotated[int, Field(ge=1, le=256)] | None = None
-    lease_s: Annotated[int, Field(ge=5, le=3600)] = 60
-    poll_s: Annotated[float, Field(gt=0, le=300)] = 2.0
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] = "console"
 
-    @field_validator("api_url", "orthanc_url")
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _is_path(cls, path: Any) -> Any:
+        if isinstance(path, str) and not path.isprintable():
+            raise ValueError("it must be the path of a rules file, not what stands in it")
+        return path
+
+    @field_validator("orthanc_url", "api_url", check_fields=False)
     @classmethod
     def _no_path_lost(cls, url: HttpUrl) -> HttpUrl:
         if url.query or url.fragment:
@@ -57,7 +55,7 @@ class WorkerSettings(BaseModel):
         return url
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> "WorkerSettings":
+    def load(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Self:
         """Read the environment; arguments that are not None win.
 
         Raises
@@ -75,7 +73,26 @@ class WorkerSettings(BaseModel):
             raise BadInput("; ".join(lines)) from None
 
 
-def _from_environment(environ: Mapping[str, str], known: list[str]) -> dict[str, str]:
+class WorkerSettings(ArchiveSettings):
+    """What a worker needs to know; frozen, checked as a whole at the start."""
+
+    api_url: HttpUrl = HttpUrl("http://127.0.0.1:8780")
+    # One word: a line break would end up in an error message, and the token with it.
+    token: str = Field(pattern=r"^[\x21-\x7e]+$")
+    name: str = Field(default_factory=_own_name, min_length=1, max_length=64)
+    transfer_syntax: Literal["uncompressed", "source"] = "uncompressed"
+    outside: Literal["warn", "skip"] = "warn"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(ge=1, le=256)] | None = None
+    lease_s: Annotated[int, Field(ge=5, le=3600)] = 60
+    poll_s: Annotated[float, Field(gt=0, le=300)] = 2.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+
+def _from_environment(environ: Mapping[str, str], wanted: list[str]) -> dict[str, str]:
+    """Read the variables that are wanted; the worker's others are checked by name alone."""
+    known = list(WorkerSettings.model_fields)
     values: dict[str, str] = {}
     for variable, text in environ.items():
         if not variable.startswith("HALFSCAN_") or variable.startswith(OTHER_PREFIXES):
@@ -84,7 +101,7 @@ def _from_environment(environ: Mapping[str, str], known: list[str]) -> dict[str,
         field = name.removesuffix("_file")
         if not variable.startswith(PREFIX) or field not in known:
             raise BadInput(_unknown(variable, known))
-        if text == "":
+        if text == "" or field not in wanted:
             continue
         if field in values:
             raise BadInput(f"{PREFIX}{field.upper()} is given twice, as a value and as a file")

@@ -267,7 +267,10 @@ class Stack:
         return path
 
     def _api_environment(self) -> dict[str, str]:
-        own = {"HALFSCAN_API_DATABASE_URL": self.database_url}
+        own = {
+            "HALFSCAN_API_DATABASE_URL": self.database_url,
+            "HALFSCAN_API_ORTHANC_URL": self.orthanc_url,
+        }
         return _clean_environment() | own | self.api_variables
 
     def _halfscan(self, arguments: list[str]) -> str:

@@ -1,43 +1,39 @@
 """DICOM objects to one float volume, and back to stored pixel values.
 
-A series that cannot be read as a volume raises `UnreadableSeries` with a reason; a worker records
-it as skipped, because another attempt would find the same bytes.
+The stored values are kept, and a slice becomes floats when it is asked for: a long series would
+otherwise be in memory twice. A series that cannot be read as a volume raises `UnreadableSeries`
+with a reason; a worker records it as skipped, because another attempt would find the same bytes.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID
 
-from halfscan_plugin.errors import HalfscanError
-from halfscan_plugin.headers import element, integer, number, numbers, text, uid
+from halfscan_plugin.enhanced import Groups, is_enhanced
+from halfscan_plugin.errors import UnreadableSeries
+from halfscan_plugin.geometry import sort_slices, split
+from halfscan_plugin.headers import number, text
+from halfscan_plugin.mosaic import Layout, is_mosaic, layout_of
+from halfscan_plugin.pixels import Stored, check_header, decode, holds_something, padding_of
+from halfscan_plugin.slices import Slice, Stack
 
-__all__ = ["SeriesVolume", "UnreadableSeries", "read_volume", "sort_slices", "stored_values"]
+__all__ = [
+    "SeriesVolume",
+    "UnreadableSeries",
+    "read_volume",
+    "sort_slices",
+    "stored_object",
+    "stored_values",
+]
 
+Image = npt.NDArray[np.float32]  # (row, column)
 Volume = npt.NDArray[np.float32]  # (slice, row, column)
-Stored = npt.NDArray[np.integer[Any]]  # (slice, row, column) or (row, column)
-
-IDENTITY = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-# How many numbers each attribute of the geometry holds, where it is there at all.
-GEOMETRY = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-UID_TEXT = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")  # PS3.5 section 9.1
-BITS_ALLOCATED = (8, 16, 32)
-
-
-class UnreadableSeries(HalfscanError):
-    """The pixels of a series cannot be used; `code` is a static word, the message says why."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+MOST_PIXELS = 2**29  # of a series: 4 GiB as floats with the stored values and the padding
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +43,71 @@ class SeriesVolume:
     Parameters
     ----------
     sources : tuple of Dataset
-        The objects in the order of the slices.
-    volume : ndarray, float32, shape (slice, row, column)
-        Pixel values after RescaleSlope and RescaleIntercept (PS3.3 C.11.1), padding set to 0.
+        The objects, each once, in the order in which the slices come to them.
+    slices : tuple of Slice
+        What each image of the volume is, stack after stack; `Slice.source` is an index into
+        `sources`.
+    stacks : tuple of Stack
+        The volumes of the series.
+    stored : ndarray of integers, shape (slice, row, column)
+        Pixel values as the objects store them.
     padding : ndarray of bool, same shape
         Pixels that hold no image (PixelPaddingValue).
-    stored : ndarray of integers, same shape
-        Pixel values as the objects store them.
+    slopes : ndarray, float64, shape (slice,)
+        What one step of a stored value adds to the volume: RescaleSlope (PS3.3 C.11.1), negative
+        where the values are turned over.
+    intercepts : ndarray, float64, shape (slice,)
+        RescaleIntercept.
+    darkest : float, optional
+        In MONOCHROME1 more light is more signal: the rescaled values are turned over, and this
+        one, the largest of the series, becomes 0.
     """
 
     sources: tuple[Dataset, ...]
-    volume: Volume
-    padding: npt.NDArray[np.bool_]
+    slices: tuple[Slice, ...]
+    stacks: tuple[Stack, ...]
     stored: Stored
+    padding: npt.NDArray[np.bool_]
+    slopes: npt.NDArray[np.float64]
+    intercepts: npt.NDArray[np.float64]
+    darkest: float | None = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(slice, row, column)."""
+        return self.stored.shape
 
-def sort_slices(datasets: Sequence[Dataset]) -> list[Dataset]:
-    """Order slices along their normal, then by InstanceNumber and SOPInstanceUID."""
+    def __len__(self) -> int:
+        """Count the slices."""
+        return len(self.stored)
 
-    def key(dataset: Dataset) -> tuple[float, int, str]:
-        orientation = numbers(dataset, "ImageOrientationPatient")
-        position = numbers(dataset, "ImagePositionPatient")
-        along = 0.0
-        if len(orientation) == 6 and len(position) == 3:
-            normal = np.cross(orientation[:3], orientation[3:])
-            along = round(float(normal @ np.asarray(position)), 3)
-        return along, integer(dataset, "InstanceNumber") or 0, text(dataset, "SOPInstanceUID")
+    def __getitem__(self, index: int) -> Image:
+        """Give the values of one slice: float32, shape (row, column), padding set to 0."""
+        slope = self.slopes[index] if self.darkest is None else -self.slopes[index]
+        with np.errstate(over="ignore"):
+            exact = self.stored[index] * slope + self.intercepts[index]
+            image: Image = np.asarray(exact, dtype=np.float32)
+        if self.darkest is not None:
+            image = np.float32(self.darkest) - image
+        image[self.padding[index]] = 0.0
+        return image
 
-    return sorted(datasets, key=key)
+    @property
+    def volume(self) -> Volume:
+        """All values at once: float32, shape (slice, row, column). Made anew at each call."""
+        return np.stack([self[index] for index in range(len(self))])
+
+    def part(self, indices: Sequence[int]) -> Self:
+        """Give some of the slices."""
+        chosen = list(indices)
+        return replace(
+            self,
+            slices=tuple(self.slices[index] for index in chosen),
+            stored=self.stored[chosen],
+            padding=self.padding[chosen],
+            slopes=self.slopes[chosen],
+            intercepts=self.intercepts[chosen],
+        )
 
 
 def read_volume(datasets: Sequence[Dataset]) -> SeriesVolume:
@@ -83,42 +116,47 @@ def read_volume(datasets: Sequence[Dataset]) -> SeriesVolume:
     Parameters
     ----------
     datasets : sequence of Dataset
-        Classic MR images of one series, with pixels.
+        MR images of one series, with pixels: classic and enhanced objects, and mosaics.
 
     Returns
     -------
     SeriesVolume
-        Slices sorted along their normal.
+        Slices stack after stack, within a stack along the normal.
 
     Raises
     ------
     UnreadableSeries
-        If the slices differ in size, are no MONOCHROME2 images, are compressed in a way that
-        nothing here can decode, are cut short, hold negative values, or if a header breaks a
-        rule without which the pixels have no meaning.
+        If the images differ in size, are not grey, are compressed in a way that nothing here can
+        decode, are cut short, hold negative values, if a header breaks a rule without which the
+        pixels have no meaning, or for a reason that `split` gives.
     """
     if not datasets:
         raise UnreadableSeries("no_pixels", "the series holds no objects")
-    sources = sort_slices(datasets)
-    for dataset in sources:
-        _check_header(dataset)
-    _check_series(sources)
-    slices, paddings, stored = [], [], []
-    for dataset in sources:
-        pixels = _decode(dataset)
-        padding = _padding(dataset, pixels)
-        values = _rescaled(dataset, pixels)
-        values[padding] = 0.0
-        slices.append(values)
-        paddings.append(padding)
-        stored.append(pixels)
-    volume = np.stack(slices)
-    lowest = float(volume.min())
+    for dataset in datasets:
+        check_header(dataset)
+    _check_series(datasets)
+    sources, stacks = _in_order(datasets, split(datasets))
+    slices = tuple(place for stack in stacks for place in stack.slices)
+    _check_sizes(sources, slices)
+    stored, padding = _pixels(sources, slices)
+    slopes, intercepts = _rescale(sources, slices)
+    found = SeriesVolume(sources, slices, stacks, stored, padding, slopes, intercepts)
+    if text(sources[0], "PhotometricInterpretation") == "MONOCHROME1":
+        # PS3.3 C.7.6.3.1.2: the smallest value is shown white. What BitsStored could hold says
+        # nothing about black: noise is measured from there, so it is the darkest pixel.
+        _check_finite(found)
+        largest = [
+            np.max(found[index], where=~padding[index], initial=-np.inf)
+            for index in range(len(found))
+        ]
+        found = replace(found, slopes=-slopes, darkest=float(max(largest)))
+    _check_finite(found)
+    lowest = min(float(found[index].min()) for index in range(len(found)))
     if lowest < 0:
         raise UnreadableSeries(
             "negative_values", f"a magnitude image has no negative values, found {lowest:g}"
         )
-    return SeriesVolume(tuple(sources), volume, np.stack(paddings), np.stack(stored))
+    return found
 
 
 def stored_values(source: SeriesVolume, result: Volume, index: int) -> tuple[Stored, int]:
@@ -143,11 +181,11 @@ def stored_values(source: SeriesVolume, result: Volume, index: int) -> tuple[Sto
     int
         How many pixels were clipped.
     """
-    dataset, padding = source.sources[index], source.padding[index]
-    change = np.subtract(result[index], source.volume[index], dtype=np.float64)
+    dataset, padding = source.sources[source.slices[index].source], source.padding[index]
+    change = np.subtract(result[index], source[index], dtype=np.float64)
     # Clipped first: a tiny RescaleSlope could exceed what an integer holds.
     with np.errstate(over="ignore"):
-        steps = np.clip(np.rint(change / _slope(dataset)), -(2.0**40), 2.0**40)
+        steps = np.clip(np.rint(change / source.slopes[index]), -(2.0**40), 2.0**40)
     wanted = source.stored[index].astype(np.int64) + steps.astype(np.int64)
     bits = int(dataset.BitsStored)
     low, high = (0, 2**bits - 1)
@@ -158,131 +196,165 @@ def stored_values(source: SeriesVolume, result: Volume, index: int) -> tuple[Sto
     return pixels, int(np.count_nonzero(pixels != wanted))
 
 
-def _check_header(dataset: Dataset) -> None:
-    name = text(dataset, "SOPInstanceUID")
-    for keyword in IDENTITY:
-        found, value = element(dataset, keyword), text(dataset, keyword)
-        if found is None or not (isinstance(found.value, UID) and UID_TEXT.fullmatch(value)):
-            raise UnreadableSeries(
-                "bad_uid",
-                f"instance {name}: {keyword} must be digits and dots, at most 64, got {value!r}",
-            )
-    for keyword, length in GEOMETRY.items():
-        if _holds_something(dataset, keyword) and len(numbers(dataset, keyword)) != length:
-            raise UnreadableSeries(
-                "bad_geometry", f"instance {name}: {keyword} must be {length} numbers"
-            )
-    if "PixelData" not in dataset:
-        raise UnreadableSeries("no_pixels", f"instance {name} has no PixelData")
-    photometric = text(dataset, "PhotometricInterpretation")
-    if photometric != "MONOCHROME2" or integer(dataset, "SamplesPerPixel") != 1:
-        raise UnreadableSeries(
-            "photometric_interpretation",
-            f"instance {name} is {photometric}, only MONOCHROME2 can be reconstructed",
-        )
-    frames = integer(dataset, "NumberOfFrames")
-    if frames not in {None, 0, 1}:
-        raise UnreadableSeries("multi_frame", f"instance {name} holds {frames} frames")
-    _check_pixel_description(dataset, name)
+def stored_object(source: SeriesVolume, result: Volume, index: int) -> tuple[Stored, int]:
+    """Turn a result into all that one object of the series stores.
+
+    Parameters
+    ----------
+    source : SeriesVolume
+        The series.
+    result : ndarray, float32, shape (slice, row, column)
+        Values on the source's scale.
+    index : int
+        Which object of `source.sources`.
+
+    Returns
+    -------
+    ndarray of integers
+        Of shape (row, column) for a classic object, (frame, row, column) in the source's order
+        for an enhanced one; a mosaic is put together again, its empty tiles as they were.
+    int
+        How many pixels were clipped.
+    """
+    dataset, clipped = source.sources[index], 0
+    layout = layout_of(dataset) if _is_tiled(dataset) else None
+    # Of its own, and of the same type: what is stored fits it, and a long series fits memory.
+    pixels = decode(dataset).copy()
+    for number_of_slice, place in enumerate(source.slices):
+        if place.source == index:
+            values, beyond = stored_values(source, result, number_of_slice)
+            clipped += beyond
+            if layout is None:
+                pixels[place.frame] = values
+            else:
+                pixels[(0, *layout.window(place.frame))] = values
+    return (pixels if is_enhanced(dataset) else pixels[0]), clipped
 
 
-def _check_pixel_description(dataset: Dataset, name: str) -> None:
-    """Check what PS3.3 C.7.6.3 Image Pixel says of the cells."""
-    allocated, stored = integer(dataset, "BitsAllocated"), integer(dataset, "BitsStored")
-    high, signed = integer(dataset, "HighBit"), integer(dataset, "PixelRepresentation")
-    problem = None
-    if not (integer(dataset, "Rows") and integer(dataset, "Columns")):
-        problem = "Rows and Columns are missing"
-    elif allocated not in BITS_ALLOCATED:
-        problem = f"BitsAllocated must be 8, 16 or 32, got {allocated}"
-    elif stored is None or not 1 <= stored <= allocated:
-        problem = f"BitsStored must be 1 to {allocated}, got {stored}"
-    elif high not in {None, stored - 1}:
-        problem = f"HighBit must be BitsStored - 1, got {high}"
-    elif signed not in {0, 1}:
-        problem = f"PixelRepresentation must be 0 or 1, got {signed}"
-    if problem is not None:
-        raise UnreadableSeries("pixel_description", f"instance {name}: {problem}")
+def _in_order(
+    datasets: Sequence[Dataset], stacks: Sequence[Stack]
+) -> tuple[tuple[Dataset, ...], tuple[Stack, ...]]:
+    """Sort the objects by their first slice, and number the slices' sources to match."""
+    first = dict.fromkeys(place.source for stack in stacks for place in stack.slices)
+    order = {source: index for index, source in enumerate(first)}
+    numbered = tuple(
+        replace(stack, slices=tuple(replace(s, source=order[s.source]) for s in stack.slices))
+        for stack in stacks
+    )
+    return tuple(datasets[source] for source in first), numbered
 
 
-def _holds_something(dataset: Dataset, keyword: str) -> bool:
-    item = dataset.get_item(keyword)
-    return item is not None and item.value not in (None, b"", "")
-
-
-def _check_series(sources: Sequence[Dataset]) -> None:
-    uids = Counter(str(source.SOPInstanceUID) for source in sources)
+def _check_series(datasets: Sequence[Dataset]) -> None:
+    uids = Counter(str(dataset.SOPInstanceUID) for dataset in datasets)
     name, times = uids.most_common(1)[0]
     if times > 1:
         raise UnreadableSeries("duplicate_instance", f"instance {name} is there {times} times")
-    sizes = {(int(s.Rows), int(s.Columns)) for s in sources}
+    for keyword, code in (
+        ("SeriesInstanceUID", "mixed_series"),
+        ("PhotometricInterpretation", "photometric_interpretation"),
+    ):
+        first = text(datasets[0], keyword)
+        for dataset in datasets:
+            if text(dataset, keyword) != first:
+                raise UnreadableSeries(
+                    code,
+                    f"{keyword} of instance {dataset.SOPInstanceUID} is "
+                    f"{text(dataset, keyword)}, of {datasets[0].SOPInstanceUID} {first}",
+                )
+
+
+def _is_tiled(dataset: Dataset) -> bool:
+    return is_mosaic(dataset) and not is_enhanced(dataset)
+
+
+def _check_sizes(sources: Sequence[Dataset], slices: Sequence[Slice]) -> None:
+    sizes = set()
+    for dataset in sources:
+        tile = layout_of(dataset) if _is_tiled(dataset) else dataset
+        sizes.add((tile.rows, tile.columns) if isinstance(tile, Layout) else _size(dataset))
     if len(sizes) > 1:
         shown = ", ".join(f"{rows} x {columns}" for rows, columns in sorted(sizes))
         raise UnreadableSeries("mixed_sizes", f"slices of different size: {shown}")
-
-
-def _decode(dataset: Dataset) -> Stored:
-    name = text(dataset, "SOPInstanceUID")
-    syntax = uid(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID")
-    try:
-        available = get_decoder(syntax).is_available
-    except NotImplementedError:  # a syntax that holds no images, or none at all
-        available = False
-    if not available:
+    rows, columns = sizes.pop()
+    if len(slices) * rows * columns > MOST_PIXELS:
         raise UnreadableSeries(
-            "unsupported_transfer_syntax",
-            f"instance {name}: transfer syntax {syntax.name or 'unknown'} cannot be decoded",
+            "too_large",
+            f"{len(slices)} slices of {rows} x {columns} pixels, at most {MOST_PIXELS} pixels fit",
         )
-    try:
-        pixels: Stored = pixel_array(dataset)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise whatever the libraries below them raise
-        raise UnreadableSeries(
-            "damaged_pixels", f"instance {name}: pixels cannot be read: {error}"
-        ) from error
-    if pixels.shape != (dataset.Rows, dataset.Columns) or pixels.dtype.kind not in "iu":
-        raise UnreadableSeries(
-            "damaged_pixels",
-            f"instance {name}: pixels form {pixels.shape} of {pixels.dtype}, "
-            f"not {dataset.Rows} x {dataset.Columns} integers",
-        )
-    return pixels
 
 
-def _padding(dataset: Dataset, stored: Stored) -> npt.NDArray[np.bool_]:
-    """Find the pixels that PixelPaddingValue marks (PS3.3 C.7.5.1.1.2)."""
-    value = integer(dataset, "PixelPaddingValue")
-    # Scanners also write a padding value of 0 for plain background, where noise is
-    # information: only values outside what a magnitude can take are holes in the image.
-    if value is None or value >= 0:
-        return np.zeros(stored.shape, dtype=np.bool_)
-    limit = integer(dataset, "PixelPaddingRangeLimit")
-    low, high = sorted((value, value if limit is None else limit))
-    return np.asarray((stored >= low) & (stored <= high), dtype=np.bool_)
+def _size(dataset: Dataset) -> tuple[int, int]:
+    return int(dataset.Rows), int(dataset.Columns)
 
 
-def _rescaled(dataset: Dataset, stored: Stored) -> Volume:
-    exact = stored.astype(np.float64) * _slope(dataset) + _number(dataset, "RescaleIntercept", 0.0)
-    with np.errstate(over="ignore"):
-        values = exact.astype(np.float32)
-    if not np.isfinite(values).all():
-        largest = float(np.abs(exact).max())
-        raise UnreadableSeries(
-            "bad_rescale",
-            f"RescaleSlope and RescaleIntercept give {largest:g}, beyond single precision",
-        )
-    return values
+def _pixels(
+    sources: Sequence[Dataset], slices: Sequence[Slice]
+) -> tuple[Stored, npt.NDArray[np.bool_]]:
+    """Decode each object once and lay its images where their slices are."""
+    places: dict[int, list[tuple[int, int]]] = {}
+    for index, place in enumerate(slices):
+        places.setdefault(place.source, []).append((index, place.frame))
+    stored: list[Stored] = [np.empty(0, dtype=np.int16)] * len(slices)
+    padding: list[npt.NDArray[np.bool_]] = [np.empty(0, dtype=np.bool_)] * len(slices)
+    for source, dataset in enumerate(sources):
+        images = _images(dataset)
+        holes = padding_of(dataset, images)
+        for index, frame in places[source]:
+            stored[index], padding[index] = images[frame], holes[frame]
+    values = np.stack(stored)
+    # Nearly every series has none: no memory then, but for one value.
+    if not any(holes.any() for holes in padding):
+        return values, np.broadcast_to(np.False_, values.shape)
+    return values, np.stack(padding)
 
 
-def _slope(dataset: Dataset) -> float:
-    return _number(dataset, "RescaleSlope", 1.0) or 1.0
+def _images(dataset: Dataset) -> Stored:
+    """Give the images of an object: the frames, or the tiles of a mosaic."""
+    pixels = decode(dataset)
+    if not _is_tiled(dataset):
+        return pixels
+    layout = layout_of(dataset)
+    tiles = [pixels[(0, *layout.window(t))] for t in range(layout.across * layout.down)]
+    for tile in range(layout.tiles, len(tiles)):
+        if tiles[tile].any():
+            raise UnreadableSeries(
+                "mosaic",
+                f"instance {text(dataset, 'SOPInstanceUID')}: tile {tile + 1} holds an image, "
+                f"the header tells of {layout.tiles}",
+            )
+    return np.stack(tiles[: layout.tiles])
 
 
-def _number(dataset: Dataset, keyword: str, default: float) -> float:
-    if not _holds_something(dataset, keyword):
+def _rescale(
+    sources: Sequence[Dataset], slices: Sequence[Slice]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Read RescaleSlope and RescaleIntercept of each slice."""
+    groups = {i: Groups(dataset) for i, dataset in enumerate(sources) if is_enhanced(dataset)}
+    slopes, intercepts = [], []
+    for place in slices:
+        where = sources[place.source]
+        if place.source in groups:
+            where = groups[place.source].item(place.frame, "PixelValueTransformationSequence")
+        slopes.append(_number(where, "RescaleSlope", 1.0) or 1.0)
+        intercepts.append(_number(where, "RescaleIntercept", 0.0))
+    return np.array(slopes), np.array(intercepts)
+
+
+def _check_finite(source: SeriesVolume) -> None:
+    for index in range(len(source)):
+        if not np.isfinite(source[index]).all():
+            exact = source.stored[index] * source.slopes[index] + source.intercepts[index]
+            raise UnreadableSeries(
+                "bad_rescale",
+                f"RescaleSlope and RescaleIntercept give {float(np.abs(exact).max()):g}, beyond "
+                "single precision",
+            )
+
+
+def _number(place: Dataset, keyword: str, default: float) -> float:
+    if not holds_something(place, keyword):
         return default
-    value = number(dataset, keyword)
+    value = number(place, keyword)
     if value is None:
         raise UnreadableSeries("bad_rescale", f"{keyword} must be one finite number")
     return value

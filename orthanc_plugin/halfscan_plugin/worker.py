@@ -4,10 +4,8 @@ It needs the API's address, a token and Orthanc's address; no database. The row 
 truth: a worker that dies leaves a lease that runs out, and another attempt takes over.
 """
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,28 @@ import structlog
 from pydicom import Dataset
 
 from halfscan_models.errors import ModelsError
-from halfscan_plugin.acquisition import read_acquisition
-from halfscan_plugin.archive import Archive, ArchiveUnavailable, SeriesNotFound
-from halfscan_plugin.errors import HalfscanError
+from halfscan_plugin.archive import (
+    Archive,
+    ArchiveUnavailable,
+    NotOurs,
+    SeriesNotFound,
+    SourceSeries,
+)
+from halfscan_plugin.errors import GuardFailed, HalfscanError, UnreadableSeries
 from halfscan_plugin.headers import printable
+from halfscan_plugin.inspector import Inspector
+from halfscan_plugin.lease import Lease
 from halfscan_plugin.ledger import LeaseLost, Ledger, LedgerRefused, LedgerUnavailable
 from halfscan_plugin.reconstruction import Engine
-from halfscan_plugin.rules import decide
-from halfscan_plugin.volume import UnreadableSeries
+from halfscan_plugin.rules import DEFAULT_RULES, Decision, Rules, judge
 
 __all__ = ["Worker"]
 
 LONGEST_PAUSE_S = 30.0
 LONGEST_TEXT = 2000  # what the API takes as a reason
+# A series that still arrives is looked at again after this time, unless it is announced before.
+STILL_ARRIVING_S = 30
+SUPERSEDED = "superseded"
 
 log = structlog.get_logger()
 
@@ -49,6 +56,8 @@ class Worker:
         Length of a lease [s]; it is renewed at a third of it.
     poll_s : float
         Pause when nothing waits [s].
+    rules : Rules
+        What decides.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class Worker:
         name: str,
         lease_s: float,
         poll_s: float,
+        rules: Rules = DEFAULT_RULES,
     ) -> None:
         self._ledger = ledger
         self._archive = archive
@@ -67,6 +77,7 @@ class Worker:
         self._name = name
         self._lease_s = lease_s
         self._poll_s = poll_s
+        self._rules = rules
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -74,11 +85,42 @@ class Worker:
         self._stop.set()
 
     def run(self) -> None:
-        """Claim and process until stopped; an API or an archive that is away is waited for."""
+        """Claim and process until stopped; an API or an archive that is away is waited for.
+
+        Questions about series are answered in a thread beside.
+
+        Raises
+        ------
+        LedgerRefused
+            If the token is wrong; it is asked for first, so that an archive that is away does not
+            hide it.
+        """
+        inspector = Inspector(
+            self._ledger,
+            self._archive,
+            self._rules,
+            name=self._name,
+            poll_s=self._poll_s,
+            defaults=self._engine.defaults,
+        )
+        thread = threading.Thread(
+            target=inspector.run, args=(self._stop,), name="halfscan-inspector", daemon=True
+        )
+        thread.start()
+        try:
+            self._work()
+        finally:
+            self._stop.set()
+            thread.join(2.0)
+
+    def _work(self) -> None:
         pause_s = self._poll_s
-        complaint = ""
+        complaint, checked = "", False
         while not self._stop.is_set():
             try:
+                if not checked:
+                    self._ledger.check()
+                    checked = True
                 worked = self.step()
             except (LedgerUnavailable, ArchiveUnavailable) as error:
                 if str(error) != complaint:  # once, not at every try
@@ -105,23 +147,22 @@ class Worker:
         job = self._ledger.claim(self._name, self._lease_s)
         if job is None:
             return False
-        with self._lease(job) as lost:
-            outcome = self._outcome(job)
-            if lost.is_set():
+        lease = Lease(self._ledger, job, self._lease_s, self._stop)
+        with lease.kept():
+            outcome = self._outcome(job, lease)
+            if lease.lost.is_set():
                 log.warning("lease_lost", id=job["id"], attempt=job["attempt"])
                 return True
-            self._report(job, outcome, lost)
+            self._report(job, outcome, lease.lost)
         return True
 
-    def _outcome(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _outcome(self, job: dict[str, Any], lease: Lease) -> dict[str, Any]:
         """Process one reconstruction; whatever happens becomes an outcome."""
         log.info("reconstruction_claimed", id=job["id"], attempt=job["attempt"])
         try:
-            return self._process(job)
-        except SeriesNotFound as error:
-            return _skipped("series_not_found", str(error))
-        except UnreadableSeries as error:
-            return _skipped(error.code, str(error))
+            outcome = self._done_or_skipped(job, lease)
+            if outcome["status"] == "skipped" and outcome["reason_code"] != SUPERSEDED:
+                return self._keep_earlier(job, lease, outcome)
         except (HalfscanError, ModelsError) as error:
             text = printable(f"{type(error).__name__}: {error}", LONGEST_TEXT)
             return {"status": "failed", "error": text}
@@ -133,47 +174,138 @@ class Worker:
             where = f"{type(error).__name__} at {_place(error)}"
             log.error("unexpected_error", id=job["id"], where=where)  # noqa: TRY400  (as above)
             return {"status": "failed", "error": f"unexpected {where}"}
+        return outcome
 
-    def _process(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _done_or_skipped(self, job: dict[str, Any], lease: Lease) -> dict[str, Any]:
+        try:
+            return self._process(job, lease)
+        except SeriesNotFound as error:
+            return _skipped("series_not_found", str(error))
+        except UnreadableSeries as error:
+            return _skipped(error.code, str(error))
+
+    def _process(self, job: dict[str, Any], lease: Lease) -> dict[str, Any]:
         started = time.perf_counter()
-        instance_ids = self._archive.instance_ids(job["orthanc_series_id"])
-        # One object first: most series are not for us, and need not be fetched whole.
-        first = self._archive.dataset(instance_ids[0])
-        acquisition = read_acquisition(first)
-        facts = acquisition.as_dict()
-        decision = decide([first], acquisition, complete=False)
-        if decision.action == "skip":
-            return _skipped(decision.reason_code, decision.reason, facts)
-        datasets = [first, *(self._archive.dataset(i) for i in instance_ids[1:])]
-        decision = decide(datasets, acquisition)
-        if decision.action == "skip":
-            return _skipped(decision.reason_code, decision.reason, facts)
-        fetched = time.perf_counter()
-        return self._reconstruct(job, datasets, fetched - started) | {
+        source = self._archive.source(job["orthanc_series_id"])
+        if source.source_digest != job["source_digest"]:
+            return self._give_way(source)
+        # Headers first: most series are not for us, and their pixels need not be fetched.
+        acquisition, decision = judge(self._archive.headers(source.orthanc_series_id), self._rules)
+        decided = {
+            "rule": decision.rule or None,
             "reason_code": decision.reason_code,
-            "reason": decision.reason,
-            "acquisition": facts,
+            "reason": printable(decision.reason, LONGEST_TEXT),
+            "acquisition": acquisition.as_dict(),
+        }
+        detected = time.perf_counter()
+        if decision.action == "skip":
+            return {"status": "skipped", **decided}
+        try:
+            datasets = [self._archive.dataset(instance_id) for instance_id in source.instance_ids]
+            timings = {"detect": detected - started, "fetch": time.perf_counter() - detected}
+            return self._reconstruct(job, lease, datasets, decision, timings) | decided
+        except UnreadableSeries as error:  # what the headers did not tell
+            return decided | _skipped(error.code, str(error))
+        except GuardFailed as error:
+            return decided | self._refused(error, decision)
+
+    def _refused(self, error: GuardFailed, decision: Decision) -> dict[str, Any]:
+        """Say of a result that is not stored what it was made with, and how far off it was."""
+        written = printable(str(error), LONGEST_TEXT)
+        return {
+            "status": "failed",
+            "permanent": True,  # the same pixels give the same result
+            "reason_code": error.code,
+            "reason": written,
+            "error": written,
+            **self._engine.provenance_of(decision).facts(),
+            "quality": error.facts or None,
+            "warnings": list(decision.warnings),
         }
 
+    def _give_way(self, source: SourceSeries) -> dict[str, Any]:
+        """Leave a series that holds other instances by now to the row that stands for them."""
+        delay_s = 0 if source.is_stable else STILL_ARRIVING_S
+        row = self._ledger.announce({**source.announcement(), "delay_s": delay_s})
+        return _skipped(
+            SUPERSEDED,
+            f"the archive holds other instances of it by now, {len(source.instance_ids)} in all: "
+            f"reconstruction {row['id']} stands for them",
+        )
+
     def _reconstruct(
-        self, job: dict[str, Any], datasets: list[Dataset], fetch_s: float
+        self,
+        job: dict[str, Any],
+        lease: Lease,
+        datasets: list[Dataset],
+        decision: Decision,
+        timings_s: dict[str, float],
     ) -> dict[str, Any]:
         numbers = self._archive.series_numbers(job["orthanc_series_id"])
-        outcome = self._engine.run(datasets, numbers)
+        earlier = [one["derived_series_instance_uid"] for one in job["supersedes"]]
+        outcome = self._engine.run(datasets, numbers, decision=decision, replaces=earlier)
         begun = time.perf_counter()
-        stored = self._archive.store(outcome.series.datasets)
+        uid = outcome.series.series_instance_uid
+        lease.announce(uid, self._poll_s)
+        stored = self._archive.store(outcome.series.datasets, lease.check)
+        replaced, kept = self._remove(job, lease, but=uid)
+        facts = outcome.facts()
         timings = {
-            "fetch": round(fetch_s, 4),
+            **{name: round(seconds, 4) for name, seconds in timings_s.items()},
             **outcome.timings_s,
             "store": round(time.perf_counter() - begun, 4),
         }
         return {
             "status": "done",
-            **outcome.facts(),
+            **facts,
             "derived_orthanc_series_id": stored.orthanc_series_id,
             "derived_instances": stored.instances,
             "timings_s": {**timings, "total": round(sum(timings.values()), 4)},
+            "warnings": list(dict.fromkeys((*decision.warnings, *facts["warnings"], *kept))),
+            "replaced": replaced,
         }
+
+    def _remove(
+        self, job: dict[str, Any], lease: Lease, *, but: str | None
+    ) -> tuple[list[str], list[str]]:
+        """Remove the derived series of earlier attempts: all but one, or what is incomplete.
+
+        Returns
+        -------
+        list of str, list of str
+            UIDs of what is no longer in the archive; warnings of what had to stay.
+        """
+        gone, kept = [], []
+        for earlier in job["supersedes"]:
+            uid = earlier["derived_series_instance_uid"]
+            if uid == but:
+                continue
+            if but is None and earlier["complete"]:
+                kept.append(
+                    f"the derived series {uid} of reconstruction {earlier['id']} stays in the "
+                    "archive: nothing took its place"
+                )
+                continue
+            lease.check()
+            try:
+                removed = self._archive.remove_derived(uid)
+            except NotOurs as error:
+                kept.append(f"not removed: {error}")
+                continue
+            log.info("derived_series_removed", id=earlier["id"], uid=uid, there=removed)
+            gone.append(uid)
+        return gone, kept
+
+    def _keep_earlier(
+        self, job: dict[str, Any], lease: Lease, outcome: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Clear away what an attempt that was cut short left behind; what was whole stays."""
+        gone, kept = self._remove(job, lease, but=None)
+        if gone:
+            outcome["replaced"] = gone
+        if kept:
+            outcome["warnings"] = kept
+        return outcome
 
     def _report(self, job: dict[str, Any], outcome: dict[str, Any], lost: threading.Event) -> None:
         """Report an outcome, for as long as the lease may still be ours."""
@@ -203,34 +335,10 @@ class Worker:
                 )
                 return
 
-    @contextlib.contextmanager
-    def _lease(self, job: dict[str, Any]) -> Iterator[threading.Event]:
-        """Keep the lease while the block runs; the event is set once it is lost."""
-        lost, over = threading.Event(), threading.Event()
 
-        def keep() -> None:
-            while not over.wait(self._lease_s / 3):
-                try:
-                    self._ledger.renew(job["id"], job["lease_token"])
-                except LeaseLost:
-                    lost.set()
-                    return
-                except HalfscanError as error:
-                    log.warning("lease_not_renewed", id=job["id"], reason=str(error))
-
-        thread = threading.Thread(target=keep, name="halfscan-lease", daemon=True)
-        thread.start()
-        try:
-            yield lost
-        finally:
-            over.set()
-            thread.join(1.0)
-
-
-def _skipped(code: str, reason: str, acquisition: dict[str, Any] | None = None) -> dict[str, Any]:
+def _skipped(code: str, reason: str) -> dict[str, Any]:
     text = printable(reason, LONGEST_TEXT)
-    outcome = {"status": "skipped", "reason_code": code, "reason": text}
-    return outcome if acquisition is None else {**outcome, "acquisition": acquisition}
+    return {"status": "skipped", "reason_code": code, "reason": text}
 
 
 def _place(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """What a reader found: the facts so far, and the attribute behind each."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydicom import DataElement, Dataset
@@ -8,7 +8,14 @@ from pydicom.tag import BaseTag, Tag
 
 from halfscan_plugin.headers import element, number, printable, value_text
 
-__all__ = ["Evidence", "Findings", "add_number", "evidence_of", "evidence_of_element"]
+__all__ = [
+    "Evidence",
+    "Findings",
+    "add_number",
+    "evidence_of",
+    "evidence_of_element",
+    "tag_text",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +42,24 @@ class Evidence:
 
 @dataclass
 class Findings:
-    """Facts in the making; the first attribute that states a fact decides it."""
+    """Facts in the making, by the names of `Acquisition`'s fields.
+
+    The first attribute that states a fact decides it.
+    """
 
     facts: dict[str, Any] = field(default_factory=dict)
     evidence: list[Evidence] = field(default_factory=list)
 
     def add(self, fact: str, value: Any, evidence: Evidence) -> None:
-        """Note a fact with its evidence, unless it is known already."""
+        """Note a fact with its evidence; where another attribute says otherwise, note that."""
+        if fact not in self.facts:
+            self.facts[fact] = value
+            self.evidence.append(evidence)
+        elif self.facts[fact] != value:
+            self.evidence.append(replace(evidence, says=f"{evidence.says}: disagrees, not used"))
+
+    def conclude(self, fact: str, value: Any, evidence: Evidence) -> None:
+        """Note a fact that follows from what an attribute says, where none states it."""
         if fact not in self.facts:
             self.facts[fact] = value
             self.evidence.append(evidence)
@@ -49,7 +67,8 @@ class Findings:
 
 def evidence_of_element(element: DataElement, name: str, says: str) -> Evidence:
     """Make the evidence that one element gives."""
-    return Evidence(_tag_text(element.tag), name, printable(value_text(element)), says)
+    written = printable(value_text(element))
+    return Evidence(tag_text(element.tag), name, written, printable(says))
 
 
 def evidence_of(place: Dataset, keyword: str, says: str) -> Evidence:
@@ -59,9 +78,8 @@ def evidence_of(place: Dataset, keyword: str, says: str) -> Evidence:
         return evidence_of_element(found, keyword, says)
     item = place.get_item(keyword)
     raw = item.value if item is not None and isinstance(item.value, bytes) else b""
-    return Evidence(
-        _tag_text(Tag(keyword)), keyword, printable(raw.decode("ascii", "replace")), says
-    )
+    written = printable(raw.decode("ascii", "replace"))
+    return Evidence(tag_text(Tag(keyword)), keyword, written, printable(says))
 
 
 def add_number(place: Dataset, keyword: str, fact: str, findings: Findings, says: str) -> None:
@@ -82,5 +100,6 @@ def add_number(place: Dataset, keyword: str, fact: str, findings: Findings, says
         findings.evidence.append(evidence_of(place, keyword, f"{says} unreadable"))
 
 
-def _tag_text(tag: BaseTag) -> str:
+def tag_text(tag: BaseTag) -> str:
+    """Write a tag as ``(0018,9069)``."""
     return f"({tag.group:04X},{tag.element:04X})"
