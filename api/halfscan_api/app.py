@@ -8,15 +8,31 @@ import structlog
 from apiflask import APIFlask
 from flask import Response, g, request
 
-from halfscan_api import migrate, operations
+from halfscan_api import archive, migrate, operations
 from halfscan_api.auth import check_rules
+from halfscan_api.blinded import answers as blinded
+from halfscan_api.blinded import routes as blinded_images
+from halfscan_api.blinded import search_routes as blinded_search
+from halfscan_api.blinded import store_routes as blinded_store
+from halfscan_api.cors import allow_origins
 from halfscan_api.database import Clock, Database, utc_now
 from halfscan_api.documentation import configure_documentation
+from halfscan_api.enrolment import routes as enrolment
+from halfscan_api.enrolment import watcher
 from halfscan_api.errors import register_error_handlers
+from halfscan_api.inspections import routes as inspections
+from halfscan_api.measurements import routes as measurements
 from halfscan_api.metrics import Metrics
+from halfscan_api.readings import routes as readings
 from halfscan_api.reconstructions import routes as reconstructions
 from halfscan_api.settings import Settings
 from halfscan_api.state import State, attach
+from halfscan_api.statistics import routes as statistics
+from halfscan_api.statistics.figures import routes as figures
+from halfscan_api.statistics.report import routes as report
+from halfscan_api.studies import record_routes as study_records
+from halfscan_api.studies import routes as studies
+from halfscan_api.tokens import routes as tokens
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -39,13 +55,36 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> APIFlask:
         static_folder=None,  # type: ignore[arg-type] # APIFlask narrows Flask's str | None
     )
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    database = Database(settings.url, pool_size=settings.threads)
+    database = Database(settings.url, pool_size=settings.threads, info=settings.session_info)
     attach(app, State(settings=settings, database=database, clock=clock))
     register_error_handlers(app)
     configure_documentation(app)
     _watch_requests(app, Metrics(database))
+    archive.attach(app, settings)
+    blinded.attach_cache(app)
+    watcher.attach(app)
+    allow_origins(app, settings.origins)
+    inspections.limit_waiting(app, settings.threads)
+    statistics.prepare(app, settings.threads)
+    figures.prepare(app)
+    report.prepare(app)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(reconstructions.blueprint, url_prefix="/api/v1/reconstructions")
+    app.register_blueprint(inspections.blueprint, url_prefix="/api/v1/inspections")
+    app.register_blueprint(tokens.blueprint, url_prefix="/api/v1")
+    app.register_blueprint(studies.blueprint, url_prefix="/api/v1/studies")
+    app.register_blueprint(study_records.blueprint, url_prefix="/api/v1/studies")
+    app.register_blueprint(
+        enrolment.blueprint, url_prefix="/api/v1/studies/<int:study_id>/enrolment"
+    )
+    app.register_blueprint(readings.blueprint, url_prefix="/api/v1")
+    app.register_blueprint(statistics.blueprint, url_prefix="/api/v1/studies")
+    app.register_blueprint(figures.blueprint, url_prefix="/api/v1/studies")
+    app.register_blueprint(report.blueprint, url_prefix="/api/v1/studies")
+    app.register_blueprint(measurements.blueprint, url_prefix="/api/v1")
+    app.register_blueprint(blinded_search.blueprint, url_prefix=blinded.ROOT)
+    app.register_blueprint(blinded_store.blueprint, url_prefix=blinded.ROOT)
+    app.register_blueprint(blinded_images.blueprint, url_prefix=blinded.ROOT)
     app.cli.add_command(migrate.db)
     check_rules(app)
     return app

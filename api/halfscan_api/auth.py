@@ -20,9 +20,11 @@ from flask import Flask, g, request
 from sqlalchemy import CheckConstraint, Index, String, or_, select, text, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from halfscan_api.database import Base, Id, UtcDateTime
+from halfscan_api.audit import Actor, JsonObject
+from halfscan_api.database import MAX_ID, Base, Id, UtcDateTime, one_of
 from halfscan_api.errors import Forbidden, HalfscanError, Unauthorized
 from halfscan_api.state import state
+from halfscan_api.states import state_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,7 +36,7 @@ SECURITY_SCHEMES: Final = {
     SCHEME: {
         "type": "http",
         "scheme": "bearer",
-        "description": "A token made by `halfscan token create`; each route names its roles.",
+        "description": "Made by `halfscan token create` or POST /tokens; a route names its roles.",
     }
 }
 TOKEN_PREFIX = "hs_"  # noqa: S105 - lets people and secret scanners recognise a token
@@ -48,13 +50,15 @@ class Role(StrEnum):
     """What the holder of a token is.
 
     ``service`` is a program of the house (relay, worker), ``coordinator`` runs a study,
-    ``reader`` reads blinded, ``statistician`` reads results.
+    ``reader`` reads blinded, ``statistician`` reads results, ``admin`` makes tokens and may do all
+    that others than readers may.
     """
 
     SERVICE = "service"
     COORDINATOR = "coordinator"
     READER = "reader"
     STATISTICIAN = "statistician"
+    ADMIN = "admin"
 
 
 class ApiToken(Base):
@@ -62,9 +66,7 @@ class ApiToken(Base):
 
     __tablename__ = "api_token"
     __table_args__ = (
-        CheckConstraint(
-            "role IN ('service', 'coordinator', 'reader', 'statistician')", name="role"
-        ),
+        CheckConstraint(one_of("role", Role), name="role"),
         # A name stands for one token at a time, so that it can be revoked by its name.
         Index(
             "uq_api_token_name_active",
@@ -91,6 +93,12 @@ class TokenError(HalfscanError):
     http_status = 422
 
 
+class TokenNotFound(HalfscanError):
+    """No token has this id."""
+
+    http_status = 404
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who sends the request.
@@ -99,10 +107,17 @@ class Caller:
     ----------
     token_id : int
     role : Role
+    name : str
+        Name of the token.
     """
 
     token_id: int
     role: Role
+    name: str
+
+    def actor(self, *, reader: str | None = None) -> Actor:
+        """Give the caller as the audit trail names it; `reader` is the reader of the token."""
+        return Actor(self.token_id, self.name, self.role.value, reader)
 
 
 def create_token(
@@ -158,6 +173,19 @@ def list_tokens(session: Session) -> Sequence[ApiToken]:
     return session.scalars(select(ApiToken).order_by(ApiToken.id)).all()
 
 
+def get_token(session: Session, token_id: int) -> ApiToken:
+    """Get a token by its id.
+
+    Raises
+    ------
+    TokenNotFound
+    """
+    row = session.get(ApiToken, token_id) if token_id <= MAX_ID else None
+    if row is None:
+        raise TokenNotFound(f"there is no token {token_id}")
+    return row
+
+
 def revoke_token(session: Session, key: str, *, now: datetime) -> ApiToken:
     """Revoke the token with this id or name; doing so twice by id changes nothing.
 
@@ -176,6 +204,16 @@ def revoke_token(session: Session, key: str, *, now: datetime) -> ApiToken:
         raise TokenError(f"no token that counts has the id or name {key!r}")
     row.revoked_at = row.revoked_at or now
     return row
+
+
+def token_state(row: ApiToken) -> JsonObject:
+    """Give a token as the audit trail holds it.
+
+    Of the secret, which has 256 random bits, the hash of its hash: enough to find an edit, and
+    nothing that the table of tokens could be asked with.
+    """
+    state = state_of(row, ("name", "role", "created_at", "expires_at", "revoked_at"))
+    return {**state, "fingerprint": _digest(row.sha256)}
 
 
 def authenticate(header: str | None) -> Caller:
@@ -205,32 +243,51 @@ def authenticate(header: str | None) -> Caller:
         raise _unauthorized("the token has expired", error="invalid_token")
     if row.last_used_at is None or now - row.last_used_at >= USE_RESOLUTION:
         _note_use(row.id, now)
-    return Caller(token_id=row.id, role=Role(row.role))
+    return Caller(token_id=row.id, role=Role(row.role), name=row.name)
 
 
 def requires(*roles: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let only these roles through, and say so in the OpenAPI document.
 
+    An admin may do what any other role than a reader may: readings are the reader's own.
     Stands directly below the route, so that nothing of the request is read before.
     """
     if not roles:
         raise ValueError("requires() needs at least one role")
-    allowed = frozenset(roles)
+    others = frozenset(roles) - {Role.READER}
+    allowed = frozenset(roles) | ({Role.ADMIN} if others else set())
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            caller = authenticate(request.headers.get("Authorization"))
-            g.caller = caller
-            if caller.role not in allowed:
-                named = " or ".join(sorted(allowed))
-                raise Forbidden(f"this needs the role {named}, the token has {caller.role}")
+            admit(allowed)
             return view(*args, **kwargs)
 
         _document(guarded, allowed)
         return guarded
 
     return decorate
+
+
+def admit(allowed: frozenset[Role]) -> None:
+    """Let the current request through if its token has one of these roles.
+
+    Raises
+    ------
+    Unauthorized, Forbidden
+    """
+    g.caller = found = authenticate(request.headers.get("Authorization"))
+    if found.role not in allowed:
+        named = " or ".join(sorted(allowed))
+        raise Forbidden(f"this needs the role {named}, the token has {found.role}")
+
+
+def caller() -> Caller:
+    """Who sends the current request; there is one wherever `requires` stands."""
+    found = g.caller
+    if not isinstance(found, Caller):
+        raise TypeError(f"the request must carry a Caller, got {type(found).__name__}")
+    return found
 
 
 def public(view: Callable[P, R]) -> Callable[P, R]:

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from halfscan_api import auth, migrate, server
+from halfscan_api.audit import COMMAND_LINE, SYSTEM, Trail
 from halfscan_api.database import Database, utc_now
 from halfscan_api.logs import configure_logging
 from halfscan_api.migrate import one_line_errors
 from halfscan_api.settings import Settings, SettingsError
 
-_database_option = click.option(
+database_option = click.option(
     "--database-url",
     help="sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
 )
@@ -25,7 +26,7 @@ _database_option = click.option(
 @click.command()
 @click.option("--host", help="Address to listen on (127.0.0.1).")
 @click.option("--port", type=int, help="Port to listen on (8780); 0 takes a free one.")
-@_database_option
+@database_option
 @click.option("--threads", type=int, help="Requests that are answered at the same time (8).")
 @click.option("--lease-s", type=int, help="Lease of a claim in seconds (60).")
 @click.option("--max-attempts", type=int, help="Attempts before a job is dead (3).")
@@ -67,15 +68,23 @@ def token() -> None:
 @click.option("--name", required=True, help="What the token is for, such as worker-1.")
 @click.option("--days", type=click.IntRange(1, 36500), help="Days that it counts (no end).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_database_option
+@database_option
 def _create(
     *, role: str, name: str, days: int | None, as_json: bool, database_url: str | None
 ) -> None:
     """Make a token and show it, this once."""
-    with _token_database(database_url) as database, database.write() as session:
-        row, secret = auth.create_token(
-            session, name=name, role=auth.Role(role), now=utc_now(), days=days
+    if role == auth.Role.READER:
+        raise click.UsageError(
+            "a reader's token belongs to a reader of a study: the coordinator makes both at once, "
+            "POST /api/v1/studies/ID/readers"
         )
+    with open_database(database_url) as database, database.write() as session:
+        now = utc_now()
+        row, secret = auth.create_token(
+            session, name=name, role=auth.Role(role), now=now, days=days
+        )
+        trail = Trail(session, SYSTEM, COMMAND_LINE, now)
+        trail.record("token.create", f"token/{row.id}", new=auth.token_state(row))
         facts = _facts(row)
     if as_json:
         click.echo(json.dumps({**facts, "token": secret}))
@@ -90,10 +99,10 @@ def _create(
 
 @token.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-@_database_option
+@database_option
 def _list(*, as_json: bool, database_url: str | None) -> None:
     """List the tokens; never the secrets."""
-    with _token_database(database_url, must_exist=True) as database, database.read() as session:
+    with open_database(database_url, must_exist=True) as database, database.read() as session:
         rows = [_facts(row) for row in auth.list_tokens(session)]
     if as_json:
         click.echo(json.dumps(rows))
@@ -107,16 +116,21 @@ def _list(*, as_json: bool, database_url: str | None) -> None:
 
 @token.command("revoke")
 @click.argument("id_or_name")
-@_database_option
+@database_option
 def _revoke(id_or_name: str, database_url: str | None) -> None:
     """Revoke the token with this ID or name, from now on."""
-    with _token_database(database_url, must_exist=True) as database, database.write() as session:
-        row = auth.revoke_token(session, id_or_name, now=utc_now())
+    with open_database(database_url, must_exist=True) as database, database.write() as session:
+        now = utc_now()
+        row = auth.revoke_token(session, id_or_name, now=now)
+        if row.revoked_at == now:
+            trail = Trail(session, SYSTEM, COMMAND_LINE, now)
+            trail.record("token.revoke", f"token/{row.id}", new=auth.token_state(row))
         click.echo(f"Token {row.id} ({row.role}, {row.name}) no longer counts.")
 
 
 @contextmanager
-def _token_database(database_url: str | None, *, must_exist: bool = False) -> Iterator[Database]:
+def open_database(database_url: str | None, *, must_exist: bool = False) -> Iterator[Database]:
+    """Give the database of a command; what goes wrong becomes one line."""
     with one_line_errors():
         settings = Settings.load(database_url=database_url)
         if must_exist:
@@ -143,7 +157,7 @@ def _migrated(settings: Settings) -> Iterator[Database]:
 
     They must be: the server forks, and a connection must not be in two processes.
     """
-    database = Database(settings.url)
+    database = Database(settings.url, info=settings.session_info)
     try:
         migrate.upgrade(database)
         yield database

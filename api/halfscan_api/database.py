@@ -4,10 +4,12 @@ SQLite and PostgreSQL run the same code. A write on SQLite begins with ``BEGIN I
 waits for its turn instead of failing half way, and what it read stays true until it commits.
 """
 
+import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy.exc
@@ -36,6 +38,11 @@ Clock = Callable[[], datetime]
 MAX_ID = 2**63 - 1
 BUSY_TIMEOUT_S = 15
 _BEGIN = "halfscan_begin"
+
+
+def storable(text: str) -> str:
+    """Give a text as it may be looked up: PostgreSQL takes no character U+0000, nowhere."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def utc_now() -> datetime:
@@ -71,6 +78,11 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
+def one_of(column: str, values: type[StrEnum]) -> str:
+    """Condition of a CHECK constraint: the column holds one of the values."""
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
 class Base(DeclarativeBase):
     """Root of all tables."""
 
@@ -95,9 +107,14 @@ class Database:
         ``sqlite:///FILE`` or ``postgresql+psycopg://...``; see `halfscan_api.settings.Settings`.
     pool_size : int
         Connections that are kept; as many again may be opened for a moment.
+    info : mapping, optional
+        What every session carries (`Session.info`).
     """
 
-    def __init__(self, url: URL, *, pool_size: int = 8) -> None:
+    def __init__(
+        self, url: URL, *, pool_size: int = 8, info: Mapping[str, Any] | None = None
+    ) -> None:
+        self._info = dict(info or {})
         self.is_sqlite = url.get_backend_name() == "sqlite"
         options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": pool_size}
         if self.is_sqlite:
@@ -109,6 +126,12 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        # What SQLite does anyway: every statement of a transaction sees the same state.
+        self._snapshots = (
+            self.engine
+            if self.is_sqlite
+            else self.engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._writer = self.engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
 
     @property
@@ -116,17 +139,39 @@ class Database:
         """Address of the database without its password."""
         return str(self.engine.url)
 
+    def create_file(self) -> None:
+        """Make the file of SQLite, where there is none, for its owner alone.
+
+        It holds the arms and the key of the blinded identifiers; SQLite gives its other files (-wal
+        and -shm) the same rights.
+        """
+        path = self.engine.url.database
+        if not self.is_sqlite or not path or path.startswith("file:"):
+            return
+        # What goes wrong here (no such folder), SQLite says when it opens the file.
+        with suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Give a session that sees one state of the database and changes nothing."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        """Give a session that changes nothing."""
+        with self._session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """Give a session that changes nothing and sees one state of the database to its end."""
+        with self._session(self._snapshots) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Give a session that commits at the end, or rolls back on an exception."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with self._session(self._writer) as session, session.begin():
             yield session
+
+    def _session(self, engine: Engine) -> Session:
+        return Session(engine, expire_on_commit=False, info=self._info)
 
     @contextmanager
     def writing_connection(self) -> Iterator[Connection]:

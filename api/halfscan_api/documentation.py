@@ -28,6 +28,12 @@ Every route under `/api/v1` needs `Authorization: Bearer TOKEN`; `halfscan token
 Errors are `application/problem+json` (RFC 9457). Times are UTC in ISO 8601.
 """
 
+_BODY_ERRORS = {
+    "400": "The body is no JSON object",
+    "413": "The body is too large",
+    "415": "Content-Type is not application/json",
+}
+
 blueprint = APIBlueprint("documentation", __name__, enable_openapi=False)
 
 
@@ -76,11 +82,19 @@ def _protect(response: Response) -> Response:
 
 
 def _errors_are_problems(specification: Any) -> Any:
-    """Give the error answers their media type, which APIFlask documents as plain JSON."""
+    """Give the error answers their media type, which APIFlask documents as plain JSON.
+
+    And name those that any body can get.
+    """
     for operations in specification["paths"].values():
         for operation in operations.values():
-            for status, answer in operation["responses"].items():
+            answers = operation["responses"]
+            for status, answer in answers.items():
                 if status[0] in "45" and "application/json" in answer.get("content", {}):
                     content = answer["content"]
                     content[PROBLEM_JSON] = content.pop("application/json")
+            if "requestBody" in operation:
+                content = answers["422"]["content"]
+                for status, text in _BODY_ERRORS.items():
+                    answers.setdefault(status, {"description": text, "content": content})
     return specification

@@ -37,7 +37,7 @@ PROBLEM_SCHEMA: dict[str, Any] = {
             "items": {
                 "type": "object",
                 "properties": {
-                    "in": {"enum": ["body", "query"]},
+                    "in": {"enum": ["body", "query", "header"]},
                     "field": {"type": "string"},
                     "detail": {"type": "string"},
                 },
@@ -107,6 +107,18 @@ class UnsupportedBody(HalfscanError):
     """A request body of another media type than JSON."""
 
     http_status = 415
+
+
+class PreconditionRequired(HalfscanError):
+    """A change that must name the version that it starts from."""
+
+    http_status = 428
+
+
+class VersionConflict(HalfscanError):
+    """The version that the change starts from is not the newest."""
+
+    http_status = 412
 
 
 class Unauthorized(HalfscanError):

@@ -1,11 +1,12 @@
 """Logs: structlog over the standard library, so that gunicorn and Alembic speak the same way.
 
-An event is a static word, and its values are ids, counts and times. Nothing here ever sees a
-patient's name: the API holds none.
+An event is a static word, and its values are ids, counts and times. A patient's name passes
+through only where images are blinded, and pydicom's messages, which quote values, are turned off.
 """
 
 import logging
 import sys
+import warnings
 
 import structlog
 from structlog.typing import Processor
@@ -52,3 +53,7 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     # Alembic tells at each start which dialect it found; halfscan_api.migrate tells what matters.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    quotes = logging.getLogger("pydicom")
+    quotes.addHandler(logging.NullHandler())
+    quotes.propagate = False
+    warnings.filterwarnings("ignore", module="pydicom")

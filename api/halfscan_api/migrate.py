@@ -55,6 +55,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     DatabaseUnavailable
         It cannot be reached, opened or written.
     """
+    database.create_file()
     with _transaction(database) as connection:
         before = MigrationContext.configure(connection).get_current_revision()
         alembic.command.upgrade(_config(connection), revision)

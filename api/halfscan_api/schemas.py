@@ -7,19 +7,29 @@ say which value it refused.
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_args
 
 from apiflask.schema_adapters import registry
 from apiflask.schema_adapters.pydantic import PydanticAdapter
 from flask import Request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic import JsonValue as JsonValue  # noqa: PLC0414 - subjects import it from here
 
 from halfscan_api.errors import InvalidRequest, MalformedBody, UnsupportedBody
 
 SHOWN_CHARACTERS = 80
+_ENUM = re.compile(r"<\w+\.\w+: ('[^']*')>")
 
 DicomUid = Annotated[
     str,
@@ -28,6 +38,19 @@ DicomUid = Annotated[
         max_length=64,
         description="DICOM unique identifier (PS3.5 section 9.1): digits and dots.",
     ),
+]
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$",
+        description="A letter, then up to 63 letters, digits, dots, dashes, underscores.",
+    ),
+]
+# Blanks at its ends say nothing: they are taken off before the length is asked for.
+Reason = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=3, max_length=2000),
+    Field(description="Why; stays for ever. Three characters at least, without blanks around."),
 ]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256, hexadecimal.")]
 OrthancId = Annotated[
@@ -82,12 +105,19 @@ class StrictAdapter(PydanticAdapter):
             where, values = "body", read_json_object(request)
         elif location == "query":
             where, values = "query", self._query(request)
+        elif location == "headers":
+            where, values = "header", self._headers(request)
         else:
-            raise ValueError(f"location must be json or query, got {location!r}")
+            raise ValueError(f"location must be json, query or headers, got {location!r}")
         try:
             return self.model_class.model_validate(values)
         except ValidationError as error:
-            raise InvalidRequest(_explain(error, where, self.model_class.model_fields)) from None
+            raise InvalidRequest(_explain(error, where, self.model_class)) from None
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        """Give the headers that the model names: the field if_match is the header If-Match."""
+        named = {name: request.headers.get(_header(name)) for name in self.model_class.model_fields}
+        return {name: value for name, value in named.items() if value is not None}
 
     def _query(self, request: Request) -> dict[str, Any]:
         """Give a list for each field that is one, and refuse the repetition of any other."""
@@ -124,7 +154,7 @@ def read_json_object(request: Request) -> dict[str, Any]:
     if not request.is_json:
         got = request.mimetype or "none"
         raise UnsupportedBody(f"Content-Type must be application/json, got {got}")
-    body = request.get_data(cache=False)
+    body = request.get_data()
     try:
         value = json.loads(body, parse_constant=_refuse_constant)
         _check_storable(value)
@@ -135,6 +165,10 @@ def read_json_object(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedBody(f"the body must be a JSON object, got {_shown(value)}")
     return value
+
+
+def _header(field: str) -> str:
+    return field.replace("_", "-").title()
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -159,18 +193,40 @@ def _check_storable(value: object) -> None:
 
 
 def _explain(
-    error: ValidationError, where: str, known: Iterable[str]
+    error: ValidationError, where: str, model: type[BaseModel]
 ) -> Sequence[Mapping[str, str]]:
     errors = []
     for entry in error.errors(include_url=False, include_context=False):
         field = ".".join(str(part) for part in entry["loc"]) or "(whole)"
-        detail = entry["msg"].removeprefix("Value error, ")
+        # Of a choice of an enumeration, pydantic shows how Python writes it.
+        detail = _ENUM.sub(r"\1", entry["msg"].removeprefix("Value error, "))
         if entry["type"] == "extra_forbidden":
-            detail = f"unknown name; known are {', '.join(known)}"
+            inner = _model_at(model, entry["loc"][:-1])
+            known = "" if inner is None else f"; known are {', '.join(inner.model_fields)}"
+            detail = f"unknown name{known}"
         elif entry["loc"] and entry["type"] != "missing":
             detail = f"{detail}, got {_shown(entry['input'])}"
         errors.append({"in": where, "field": field, "detail": detail})
     return errors
+
+
+def _model_at(model: type[BaseModel], path: Iterable[int | str]) -> type[BaseModel] | None:
+    """Find the model of a part of a body; None where a part can be of several."""
+    found: type[BaseModel] | None = model
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = found.model_fields.get(part) if found is not None else None
+        inner = set(_models_in(field.annotation)) if field is not None else set()
+        found = inner.pop() if len(inner) == 1 else None
+    return found
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _models_in(one)
 
 
 def _shown(value: object) -> str:

@@ -21,7 +21,9 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from halfscan_api.app import create_app
+from halfscan_api.database import Clock, utc_now
 from halfscan_api.errors import HalfscanError
+from halfscan_api.refusing import Worker as ThreadedWorker
 from halfscan_api.settings import Settings
 
 # A server that was killed holds its port until its child notices, which takes about a second.
@@ -73,6 +75,7 @@ def serve(
     *,
     ready_file: Path | None = None,
     announce: Callable[[str], None],
+    clock: Clock = utc_now,
 ) -> None:
     """Serve until a signal ends it; SIGTERM lets running requests finish.
 
@@ -87,22 +90,25 @@ def serve(
         Gets ``{"url": ..., "pid": ...}`` once requests are answered; removed at the end.
     announce : callable
         Called with the address once requests are answered.
+    clock : callable
+        Gives the time now; no command and no setting leads here, only a program of one's own.
     """
     url = address_of(listener)
     pid = os.getpid()
 
     def ready(worker: Worker) -> None:
         del worker
+        announce(url)
+        # Last: who waits for the file may end the server at once.
         if ready_file is not None:
             write_ready_file(ready_file, url, pid)
-        announce(url)
 
     def ended(arbiter: Arbiter) -> None:
         del arbiter
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
 
-    _Server(settings, listener, post_worker_init=ready, on_exit=ended).run()
+    _Server(settings, listener, clock, post_worker_init=ready, on_exit=ended).run()
 
 
 def write_ready_file(path: Path, url: str, pid: int) -> None:
@@ -135,13 +141,16 @@ class _Log(Logger):
 
 
 class _Server(BaseApplication):
-    def __init__(self, settings: Settings, listener: socket.socket, **hooks: Any) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, clock: Clock, **hooks: Any
+    ) -> None:
         self._settings = settings
+        self._clock = clock
         self._options = {
             # Gunicorn owns the descriptor from here on, and closes it when it stops.
             "bind": [f"fd://{listener.detach()}"],
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": ThreadedWorker,
             "threads": settings.threads,
             "logger_class": _Log,
             "control_socket_disable": True,
@@ -154,4 +163,4 @@ class _Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        return create_app(self._settings)
+        return create_app(self._settings, clock=self._clock)

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,12 +13,16 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy import URL, make_url
 
+from halfscan_api.audit import SEAL_KEY
 from halfscan_api.errors import HalfscanError
 
 PREFIX = "HALFSCAN_API_"
 # The worker reads its own variables: one environment may serve both.
 OTHER_PREFIXES = ("HALFSCAN_WORKER_",)
 FILE_SUFFIX = "_FILE"
+SECRETS = ("database_url", "orthanc_url", "orthanc_password", "audit_key")
+_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
+_ORIGIN = re.compile(r"https?://[a-z0-9.:\[\]-]+")
 
 
 class SettingsError(HalfscanError):
@@ -43,6 +48,18 @@ class Settings(BaseSettings):
     backoff_s: float = Field(default=10, ge=0, le=86400, description="Wait after a failure [s].")
     backoff_cap_s: float = Field(default=3600, ge=0, le=604800, description="Longest wait [s].")
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1_073_741_824)
+    orthanc_url: str | None = Field(default=None, description="Address of the archive.")
+    orthanc_username: str | None = None
+    orthanc_password: str | None = Field(default=None, repr=False)
+    audit_key: str | None = Field(
+        default=None, min_length=16, repr=False, description="Key of the audit trail's seals."
+    )
+    cors_origins: str = Field(
+        default="", description="Origins of viewers, separated by commas: https://viewer.example."
+    )
+    metrics_loopback: bool = Field(
+        default=True, description="/metrics needs no token on this machine itself."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
@@ -51,12 +68,48 @@ class Settings(BaseSettings):
     def _database_is_known(cls, value: str) -> str:
         return _normal_url(value).render_as_string(hide_password=False)
 
+    @field_validator("orthanc_url", "orthanc_username", "orthanc_password")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        return value or None
+
+    @field_validator("orthanc_url")
+    @classmethod
+    def _archive_has_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not _ADDRESS.fullmatch(value):
+            raise ValueError("must look like http://HOST:PORT, without user and password")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: str) -> str:
+        for origin in _split(value):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"an origin must look like https://HOST:PORT, not so: {origin!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _archive_is_whole(self) -> Self:
+        if (self.orthanc_username is None) != (self.orthanc_password is None):
+            raise ValueError("orthanc_username and orthanc_password belong together")
+        return self
+
     @model_validator(mode="after")
     def _cap_is_not_below_base(self) -> Self:
         if self.backoff_cap_s < self.backoff_s:
             message = f"backoff_cap_s must be >= backoff_s, got {self.backoff_cap_s:g}"
             raise ValueError(f"{message} < {self.backoff_s:g}")
         return self
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Origins of the viewers that a browser may call the API from."""
+        return frozenset(_split(self.cors_origins))
+
+    @property
+    def session_info(self) -> dict[str, bytes]:
+        """What the sessions of the database carry: the key of the seals, where there is one."""
+        return {} if self.audit_key is None else {SEAL_KEY: self.audit_key.encode()}
 
     @property
     def url(self) -> URL:
@@ -125,6 +178,10 @@ class _NamedFiles(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value is not None}
 
 
+def _split(origins: str) -> list[str]:
+    return [origin.strip() for origin in origins.split(",") if origin.strip()]
+
+
 def _normal_url(value: str) -> URL:
     """Parse a database address; complete its driver; refuse what is not supported.
 
@@ -169,6 +226,6 @@ def _explain(error: ValidationError) -> list[str]:
             lines.append(message)
             continue
         field = str(entry["loc"][0])
-        shown = "" if field == "database_url" else f", got {entry['input']!r}"
+        shown = "" if field in SECRETS else f", got {entry['input']!r}"
         lines.append(f"{PREFIX}{field.upper()}: {message}{shown}")
     return lines

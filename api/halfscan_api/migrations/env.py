@@ -4,8 +4,15 @@ from typing import Any, Literal
 
 from alembic import context
 
+import halfscan_api.audit
 import halfscan_api.auth
-import halfscan_api.reconstructions.tables  # noqa: F401 - puts its tables into Base.metadata
+import halfscan_api.enrolment.tables
+import halfscan_api.idempotency
+import halfscan_api.inspections.tables
+import halfscan_api.measurements.tables
+import halfscan_api.readings.tables
+import halfscan_api.reconstructions.tables
+import halfscan_api.studies.tables  # noqa: F401 - these put their tables into Base.metadata
 from halfscan_api.database import Base, UtcDateTime
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import structlog
 from apiflask import APIBlueprint
-from flask import Response, url_for
+from flask import Response, request, url_for
 
 from halfscan_api.auth import Role, requires
+from halfscan_api.enrolment import watcher
+from halfscan_api.errors import HalfscanError
 from halfscan_api.reconstructions import service
+from halfscan_api.reconstructions.replacement import find_superseded
 from halfscan_api.reconstructions.schemas import (
     Claim,
     ClaimedReconstruction,
@@ -24,8 +27,15 @@ from halfscan_api.reconstructions.schemas import (
     Renewal,
     Summary,
 )
-from halfscan_api.reconstructions.tables import Reconstruction
+from halfscan_api.reconstructions.tables import Reconstruction, Status
 from halfscan_api.state import state
+
+
+class BodyNotTaken(HalfscanError):
+    """The request says something that this route would not heed."""
+
+    http_status = 422
+
 
 log = structlog.stdlib.get_logger(__name__)
 blueprint = APIBlueprint("reconstructions", __name__, tag="reconstructions")
@@ -54,7 +64,8 @@ def create(json_data: NewReconstruction) -> tuple[ReconstructionOut, int, dict[s
     """Announce a series.
 
     Idempotent: the same series with the same set of instances (source_digest) gives the same row.
-    With another set of instances it is another row.
+    With another set of instances it is another row. A row that gave way to another set of
+    instances is pending again when its own set is announced again.
     """
     with state().database.write() as session:
         row, is_new = service.create(
@@ -80,6 +91,8 @@ def claim(json_data: Claim) -> ClaimedReconstruction | Response:
 
     It is leased for lease_s seconds; a worker that needs longer renews the lease. A worker that
     lets the lease run out loses the row to the next one; at the last attempt the row becomes dead.
+    Two rows of one series are never leased at a time. `supersedes` lists the derived series of
+    earlier attempts at it that nothing has replaced yet.
     """
     body: ClaimedReconstruction | None = None
     with state().database.write() as session:
@@ -90,7 +103,11 @@ def claim(json_data: Claim) -> ClaimedReconstruction | Response:
             now=state().clock(),
         )
         if row is not None:
-            body = ClaimedReconstruction.model_validate(row)
+            body = ClaimedReconstruction(
+                **ReconstructionOut.model_validate(row).model_dump(),
+                lease_token=row.lease_token,
+                supersedes=find_superseded(session, row),
+            )
     for row_id in buried:
         log.warning("reconstruction_dead", id=row_id, cause="worker_vanished")
     if body is None:
@@ -107,7 +124,8 @@ def claim(json_data: Claim) -> ClaimedReconstruction | Response:
 def renew(reconstruction_id: int, json_data: Renewal) -> LeaseOut:
     """Prolong a lease by its length.
 
-    Also one that has run out, while nobody else has taken the row.
+    Also one that has run out, while nobody else has taken the row. With
+    derived_series_instance_uid the worker says what it is about to store.
     """
     with state().database.write() as session:
         until = service.renew(
@@ -115,6 +133,7 @@ def renew(reconstruction_id: int, json_data: Renewal) -> LeaseOut:
             reconstruction_id,
             lease_token=json_data.lease_token,
             now=state().clock(),
+            derived_series_instance_uid=json_data.derived_series_instance_uid,
         )
     log.debug("reconstruction_lease_renewed", id=reconstruction_id)
     return LeaseOut(lease_until=until)
@@ -143,6 +162,9 @@ def finish(reconstruction_id: int, json_data: Outcome) -> ReconstructionOut:
         body = ReconstructionOut.model_validate(row)
     if changed:
         _log_outcome(body)
+        # A standard series, which is skipped, may be the last one that its case waited for.
+        if body.status in {Status.DONE, Status.SKIPPED}:
+            watcher.settled(body.study_instance_uid)
     return body
 
 
@@ -186,9 +208,18 @@ def get_one(reconstruction_id: int) -> ReconstructionDetail:
 @blueprint.post("/<int:reconstruction_id>/retry")
 @requires(Role.SERVICE, Role.COORDINATOR)
 @blueprint.output(ReconstructionOut)
-@blueprint.doc(responses={409: "It is neither dead nor skipped"})
+@blueprint.doc(responses={409: "It has not ended yet", 422: "The request has a body"})
 def retry(reconstruction_id: int) -> ReconstructionOut:
-    """Let a dead or skipped reconstruction begin anew."""
+    """Let a reconstruction that has ended begin anew.
+
+    A done one is made again with the rules and the model of today; its derived series stays in
+    the archive until the next one is stored. There is no body: another model or strength is a
+    matter of the worker's rules.
+    """
+    if request.get_data() and request.get_json(silent=True) != {}:
+        raise BodyNotTaken(
+            "a retry takes no body: the next worker's rules, model and settings decide"
+        )
     with state().database.write() as session:
         row: Reconstruction = service.retry(session, reconstruction_id, now=state().clock())
         body = ReconstructionOut.model_validate(row)

@@ -19,6 +19,8 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Query = Annotated[list[Status], Field(description="Repeat it for several."), "repeatable"]
+ReasonCode = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)]
+ReasonCodes = Annotated[list[ReasonCode], Field(description="Repeat it for several."), "repeatable"]
 
 
 class NewReconstruction(Input):
@@ -33,6 +35,9 @@ class NewReconstruction(Input):
     ]
     n_instances: Count
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher runs first.")] = 0
+    delay_s: Annotated[
+        int, Field(ge=0, le=86400, description="A new row is not claimed before [s].")
+    ] = 0
 
 
 class Claim(Input):
@@ -43,9 +48,14 @@ class Claim(Input):
 
 
 class Renewal(Input):
-    """A worker that is still at it."""
+    """A worker that is still at it.
+
+    Before it stores the first object of a derived series it names the series here, so that what
+    it might leave behind is known.
+    """
 
     lease_token: LeaseToken
+    derived_series_instance_uid: DicomUid | None = None
 
 
 class OutcomeStatus(StrEnum):
@@ -61,12 +71,14 @@ class Outcome(Input):
 
     ``done`` needs the derived series and the model, ``skipped`` a reason_code and a reason,
     ``failed`` an error; ``permanent`` says that another attempt would fail the same way.
+    ``replaced`` names the derived series of earlier attempts that are no longer in the archive.
     """
 
     lease_token: LeaseToken
     status: OutcomeStatus
-    reason_code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)] | None = None
+    reason_code: ReasonCode | None = None
     reason: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    rule: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     acquisition: dict[str, JsonValue] | None = None
     derived_series_instance_uid: DicomUid | None = None
     derived_orthanc_series_id: OrthancId | None = None
@@ -80,6 +92,7 @@ class Outcome(Input):
     warnings: Annotated[list[str], Field(max_length=1000)] | None = None
     error: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
     permanent: bool = False
+    replaced: Annotated[list[DicomUid], Field(max_length=1000)] | None = None
 
     @model_validator(mode="after")
     def _fits_its_status(self) -> Self:
@@ -102,11 +115,22 @@ _RULES: dict[OutcomeStatus, tuple[tuple[str, ...], tuple[str, ...]]] = {
         _FAILURE,
     ),
     OutcomeStatus.SKIPPED: (("reason_code", "reason"), (*_DERIVED, *_FAILURE)),
-    OutcomeStatus.FAILED: (("error",), _DERIVED),
+    OutcomeStatus.FAILED: (("error",), (*_DERIVED, "replaced")),
 }
 # What goes from the body into the row as it is.
 OUTCOME_FIELDS = tuple(
-    name for name in Outcome.model_fields if name not in {"lease_token", "status", "permanent"}
+    name
+    for name in Outcome.model_fields
+    if name not in {"lease_token", "status", "permanent", "replaced"}
+)
+# What an attempt keeps of it, also after the row was made again.
+DERIVED_FIELDS = (
+    "derived_series_instance_uid",
+    "derived_orthanc_series_id",
+    "model_name",
+    "model_version",
+    "model_sha256",
+    "strength",
 )
 
 
@@ -114,6 +138,8 @@ class ReconstructionFilter(Input):
     """Which reconstructions to list."""
 
     status: Query = Field(default_factory=list)
+    reason_code: ReasonCodes = Field(default_factory=list)
+    exclude_reason_code: ReasonCodes = Field(default_factory=list)
     orthanc_series_id: OrthancId | None = None
     series_instance_uid: DicomUid | None = None
     study_instance_uid: DicomUid | None = None
@@ -141,6 +167,7 @@ class ReconstructionOut(Output):
     worker: Annotated[str | None, Field(description="Who holds the lease, or held it last.")]
     reason_code: str | None
     reason: str | None
+    rule: Annotated[str | None, Field(description="Name of the rule that decided.")]
     acquisition: dict[str, Any] | None
     derived_series_instance_uid: str | None
     derived_orthanc_series_id: str | None
@@ -153,15 +180,31 @@ class ReconstructionOut(Output):
     quality: dict[str, Any] | None
     warnings: list[str] | None
     error: Annotated[str | None, Field(description="Of the last failed attempt, until it is done.")]
+    replaced_by: Annotated[
+        int | None, Field(description="The reconstruction whose derived series took its place.")
+    ]
+    replaced_at: datetime | None
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
 
 
+class Superseded(Output):
+    """A derived series of an earlier attempt at the same series, still in the archive perhaps."""
+
+    id: Annotated[int, Field(description="The reconstruction that it belongs to.")]
+    derived_series_instance_uid: str
+    derived_orthanc_series_id: str | None
+    complete: Annotated[
+        bool, Field(description="False for what an attempt that was cut short left behind.")
+    ]
+
+
 class ClaimedReconstruction(ReconstructionOut):
-    """A reconstruction, and the token that its worker must show."""
+    """A reconstruction, the token that its worker must show, and what it replaces."""
 
     lease_token: str
+    supersedes: list[Superseded]
 
 
 class AttemptOut(Output):
@@ -173,6 +216,18 @@ class AttemptOut(Output):
     ended_at: datetime | None
     result: AttemptResult | None
     error: str | None
+    derived_series_instance_uid: Annotated[
+        str | None, Field(description="What it stored, or was about to store.")
+    ]
+    derived_orthanc_series_id: str | None
+    model_name: str | None
+    model_version: str | None
+    model_sha256: str | None
+    strength: float | None
+    replaced_by: Annotated[
+        int | None, Field(description="The reconstruction whose derived series took its place.")
+    ]
+    replaced_at: datetime | None
 
 
 class ReconstructionDetail(ReconstructionOut):

@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ScalarSelect, Select, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, aliased, selectinload
 
 from halfscan_api.database import MAX_ID
 from halfscan_api.errors import HalfscanError
+from halfscan_api.reconstructions.replacement import gave_way, note_replaced
 from halfscan_api.reconstructions.schemas import (
+    DERIVED_FIELDS,
     OUTCOME_FIELDS,
     NewReconstruction,
     Outcome,
@@ -29,6 +31,9 @@ from halfscan_api.reconstructions.tables import (
     Status,
 )
 from halfscan_api.settings import Settings
+
+# Any number, the same everywhere: claims happen one after the other.
+_CLAIM_LOCK = 4_815_162_343
 
 
 class ReconstructionNotFound(HalfscanError):
@@ -56,7 +61,7 @@ class OutcomeConflict(HalfscanError):
 
 
 class NotRetriable(HalfscanError):
-    """Only what ended without a derived series can be tried again."""
+    """Only what has ended can be tried again."""
 
     http_status = 409
 
@@ -81,6 +86,8 @@ def create(
 ) -> tuple[Reconstruction, bool]:
     """Note a series, once for each set of its instances.
 
+    A row that gave way to another set of instances begins anew when its own set comes back.
+
     Returns
     -------
     Reconstruction, bool
@@ -94,11 +101,11 @@ def create(
     existing = _find_source(session, new)
     if existing is None:
         row = Reconstruction(
-            **new.model_dump(),
+            **new.model_dump(exclude={"delay_s"}),
             status=Status.PENDING.value,
             attempt=0,
             max_attempts=max_attempts,
-            run_after=now,
+            run_after=now + timedelta(seconds=new.delay_s),
             created_at=now,
             updated_at=now,
         )
@@ -118,6 +125,9 @@ def create(
             raise SourceMismatch(
                 f"{name} must be {stands!r} as in reconstruction {existing.id}, got {got!r}"
             )
+    if gave_way(existing):
+        _begin_anew(existing, now)
+        existing.replaced_by = existing.replaced_at = None  # it stands for the series again
     return existing, False
 
 
@@ -127,14 +137,16 @@ def claim(
     """Lease the next reconstruction to a worker.
 
     Takes what is pending and due, and what a vanished worker left behind; highest priority first,
-    then the one that waits longest. What vanished at its last attempt becomes dead, so that a
-    series which kills its worker does not kill workers for ever.
+    then the one that waits longest; never two rows of one series at a time. What vanished at its
+    last attempt becomes dead, so that a series which kills its worker does not kill workers for
+    ever.
 
     Returns
     -------
     Reconstruction or None, sequence of int
         The leased row, and the ids of the rows that became dead.
     """
+    _one_at_a_time(session)
     buried = _bury_vanished(session, now)
     row = session.scalar(
         update(Reconstruction)
@@ -153,7 +165,7 @@ def claim(
     )
     if row is None:
         return None, buried
-    _end_open_attempts(session, [row.id], now)
+    _end_open_attempts(session, [row.id, *_release_vanished(session, row, now)], now)
     session.add(
         ReconstructionAttempt(
             reconstruction_id=row.id,
@@ -166,18 +178,39 @@ def claim(
     return row, buried
 
 
-def renew(session: Session, row_id: int, *, lease_token: str, now: datetime) -> datetime:
+def renew(
+    session: Session,
+    row_id: int,
+    *,
+    lease_token: str,
+    now: datetime,
+    derived_series_instance_uid: str | None = None,
+) -> datetime:
     """Prolong a lease by its length; also one that has run out, while nobody else has taken it.
+
+    Parameters
+    ----------
+    session : Session
+    row_id : int
+    lease_token : str
+    now : datetime
+    derived_series_instance_uid : str, optional
+        What the worker is about to store.
 
     Raises
     ------
     ReconstructionNotFound, LeaseLost
     """
+    _one_at_a_time(session)  # a claim must not take a lease for lost while it is renewed
     row = _get_for_update(session, row_id)
     if row.status != Status.LEASED or row.lease_token != lease_token or row.lease_s is None:
         raise _lease_lost(row)
     row.lease_until = now + timedelta(seconds=row.lease_s)
     row.updated_at = now
+    if derived_series_instance_uid is not None:
+        attempt = _attempt(session, row, lease_token)
+        if attempt is not None:
+            attempt.derived_series_instance_uid = derived_series_instance_uid
     return row.lease_until
 
 
@@ -198,12 +231,7 @@ def finish(
     ReconstructionNotFound, LeaseLost, OutcomeConflict
     """
     row = _get_for_update(session, row_id)
-    attempt = session.scalar(
-        select(ReconstructionAttempt).where(
-            ReconstructionAttempt.reconstruction_id == row.id,
-            ReconstructionAttempt.lease_token == outcome.lease_token,
-        )
-    )
+    attempt = _attempt(session, row, outcome.lease_token)
     digest = hashlib.sha256(outcome.model_dump_json().encode()).hexdigest()
     if attempt is None or attempt.result == AttemptResult.LOST:
         raise _lease_lost(row)
@@ -220,6 +248,14 @@ def finish(
     attempt.outcome_sha256 = digest
     for name in OUTCOME_FIELDS:
         setattr(row, name, getattr(outcome, name))
+    gone = set(outcome.replaced or ())
+    if outcome.status is OutcomeStatus.DONE:
+        for name in DERIVED_FIELDS:
+            setattr(attempt, name, getattr(outcome, name))
+        # The same series, made again: the earlier attempt's is no longer its own.
+        gone.add(attempt.derived_series_instance_uid or "")
+        row.replaced_by = row.replaced_at = None
+    note_replaced(session, row, attempt, gone, now)
     _leave(row, outcome, settings, now)
     return row, True
 
@@ -254,26 +290,23 @@ def get(session: Session, row_id: int) -> Reconstruction:
 
 
 def retry(session: Session, row_id: int, *, now: datetime) -> Reconstruction:
-    """Let what is dead or skipped begin anew, as if it had just arrived.
+    """Let what has ended begin anew, as if it had just arrived.
+
+    The derived series that a done row has made stays in the archive until the next one is there;
+    the row's attempts remember it. A row that another one has replaced keeps saying so until it
+    has made a derived series again.
 
     Raises
     ------
     ReconstructionNotFound, NotRetriable
     """
     row = _get_for_update(session, row_id)
-    if row.status not in {Status.DEAD, Status.SKIPPED}:
+    if row.status not in {Status.DEAD, Status.SKIPPED, Status.DONE}:
         raise NotRetriable(
-            f"only a dead or skipped reconstruction can be retried, "
+            f"only a dead, skipped or done reconstruction can be retried, "
             f"got {row.status} for reconstruction {row.id}"
         )
-    for name in OUTCOME_FIELDS:
-        setattr(row, name, None)
-    row.status = Status.PENDING.value
-    row.attempt = 0
-    row.run_after = now
-    row.worker = None
-    row.finished_at = None
-    row.updated_at = now
+    _begin_anew(row, now)
     return row
 
 
@@ -295,6 +328,32 @@ def _find_source(session: Session, new: NewReconstruction) -> Reconstruction | N
     )
 
 
+def _one_at_a_time(session: Session) -> None:
+    """Wait for the claims and renewals that are under way; SQLite's BEGIN IMMEDIATE does so."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
+
+
+def _begin_anew(row: Reconstruction, now: datetime) -> None:
+    for name in (*OUTCOME_FIELDS, "worker", "finished_at"):
+        setattr(row, name, None)
+    row.status = Status.PENDING.value
+    row.attempt = 0
+    row.run_after = now
+    row.updated_at = now
+
+
+def _attempt(
+    session: Session, row: Reconstruction, lease_token: str
+) -> ReconstructionAttempt | None:
+    return session.scalar(
+        select(ReconstructionAttempt).where(
+            ReconstructionAttempt.reconstruction_id == row.id,
+            ReconstructionAttempt.lease_token == lease_token,
+        )
+    )
+
+
 def _next_claimable(now: datetime) -> ScalarSelect[int]:
     # A scalar subquery: PostgreSQL evaluates it once, locks that one row and skips the rows that
     # another claim has locked. SQLite knows no row locks: BEGIN IMMEDIATE came before.
@@ -304,9 +363,20 @@ def _next_claimable(now: datetime) -> ScalarSelect[int]:
         Reconstruction.lease_until <= now,
         Reconstruction.attempt < Reconstruction.max_attempts,
     )
+    other = aliased(Reconstruction)
+    held = (
+        select(other.id)
+        .where(
+            other.orthanc_series_id == Reconstruction.orthanc_series_id,
+            other.id != Reconstruction.id,
+            other.status == Status.LEASED.value,
+            other.lease_until > now,
+        )
+        .exists()
+    )
     return (
         select(Reconstruction.id)
-        .where(or_(due, left))
+        .where(or_(due, left), ~held)
         .order_by(Reconstruction.priority.desc(), Reconstruction.run_after, Reconstruction.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -333,6 +403,22 @@ def _bury_vanished(session: Session, now: datetime) -> Sequence[int]:
     ids = [row.id for row in rows]
     _end_open_attempts(session, ids, now)
     return ids
+
+
+def _release_vanished(session: Session, row: Reconstruction, now: datetime) -> Sequence[int]:
+    """Take back the lease that ran out on another row of the series that was claimed now."""
+    rows = session.scalars(
+        select(Reconstruction)
+        .where(
+            Reconstruction.orthanc_series_id == row.orthanc_series_id,
+            Reconstruction.id != row.id,
+            Reconstruction.status == Status.LEASED.value,
+        )
+        .with_for_update()
+    ).all()
+    for other in rows:
+        _release(other, Status.PENDING, now)
+    return [other.id for other in rows]
 
 
 def _end_open_attempts(session: Session, row_ids: Sequence[int], now: datetime) -> None:
@@ -408,6 +494,11 @@ def _filtered(wanted: ReconstructionFilter) -> Select[Reconstruction]:
     query = select(Reconstruction)
     if wanted.status:
         query = query.where(Reconstruction.status.in_([status.value for status in wanted.status]))
+    code = Reconstruction.reason_code
+    if wanted.reason_code:
+        query = query.where(code.in_(wanted.reason_code))
+    if wanted.exclude_reason_code:
+        query = query.where(or_(code.is_(None), code.not_in(wanted.exclude_reason_code)))
     for name in ("orthanc_series_id", "series_instance_uid", "study_instance_uid"):
         value = getattr(wanted, name)
         if value is not None:

@@ -63,6 +63,7 @@ class Reconstruction(Base):
 
     reason_code: Mapped[str | None] = mapped_column(String(64))
     reason: Mapped[str | None] = mapped_column(Text)
+    rule: Mapped[str | None] = mapped_column(String(128))
     acquisition: Mapped[dict[str, Any] | None] = mapped_column(Json)
     derived_series_instance_uid: Mapped[str | None] = mapped_column(String(64))
     derived_orthanc_series_id: Mapped[str | None] = mapped_column(String(64))
@@ -75,18 +76,30 @@ class Reconstruction(Base):
     quality: Mapped[dict[str, Any] | None] = mapped_column(Json)
     warnings: Mapped[list[str] | None] = mapped_column(Json)
     error: Mapped[str | None] = mapped_column(Text)
+    # Set once another derived series has taken the place of this row's in the archive.
+    replaced_by: Mapped[int | None] = mapped_column(
+        Id, ForeignKey("reconstruction.id", ondelete="SET NULL")
+    )
+    replaced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     attempts: Mapped[list["ReconstructionAttempt"]] = relationship(
-        order_by="ReconstructionAttempt.id", lazy="raise", passive_deletes=True
+        order_by="ReconstructionAttempt.id",
+        foreign_keys="ReconstructionAttempt.reconstruction_id",
+        lazy="raise",
+        passive_deletes=True,
     )
 
 
 class ReconstructionAttempt(Base):
-    """One claim of a reconstruction, and how it ended."""
+    """One claim of a reconstruction, how it ended, and the derived series that it stored.
+
+    The UID of a derived series stands here before its first object is stored. So whatever a
+    vanished worker leaves behind in the archive is known, and the next one removes it.
+    """
 
     __tablename__ = "reconstruction_attempt"
     __table_args__ = (CheckConstraint(_one_of("result", AttemptResult), name="result"),)
@@ -105,3 +118,14 @@ class ReconstructionAttempt(Base):
     error: Mapped[str | None] = mapped_column(Text)
     # Recognises an outcome that is sent again because its answer was lost.
     outcome_sha256: Mapped[str | None] = mapped_column(String(64))
+
+    derived_series_instance_uid: Mapped[str | None] = mapped_column(String(64))
+    derived_orthanc_series_id: Mapped[str | None] = mapped_column(String(64))
+    model_name: Mapped[str | None] = mapped_column(String(64))
+    model_version: Mapped[str | None] = mapped_column(String(64))
+    model_sha256: Mapped[str | None] = mapped_column(String(64))
+    strength: Mapped[float | None] = mapped_column(Float)
+    replaced_by: Mapped[int | None] = mapped_column(
+        Id, ForeignKey("reconstruction.id", ondelete="SET NULL")
+    )
+    replaced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,0 +1,363 @@
+"""Archived series as frames: what the blinded images and the measurements are made from.
+
+Classic objects hold one frame, enhanced ones many; both become the same list of frames in the order
+of their place along the normal of the slices. What is read of a header is what stands in `Frame`
+and nothing else.
+"""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+from pydicom.datadict import tag_for_keyword
+
+from halfscan_api.archive import Archive, ArchivedSeries, DicomJson
+from halfscan_api.errors import HalfscanError
+
+log = structlog.stdlib.get_logger(__name__)
+
+Pixels = npt.NDArray[np.int32]  # (row, column)
+
+# Series whose headers are kept in memory; a reading has a few.
+KEPT_SERIES = 128
+# The window follows from at most so many pixels of each series, evenly taken.
+MAX_SAMPLES = 4_000_000
+_UNUSABLE = "the archive holds these images in a form that cannot be shown: tell the coordinator"
+# Shares of the pixels of a series below and above which its window saturates [%].
+WINDOW_PERCENTILES = (1.0, 99.0)
+
+
+class UnusableImages(HalfscanError):
+    """The archive holds the series, but it is none that a reader can be shown."""
+
+    http_status = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image of a series: its place in the archive, its geometry, its pixel description.
+
+    Attributes
+    ----------
+    sop_instance_uid : str
+        Of the object that holds it.
+    number, of : int
+        Frame of the object, from 1; frames of the object.
+    position, row_direction, column_direction : ndarray, float64, shape (3,)
+        ImagePositionPatient [mm], and the two halves of ImageOrientationPatient.
+    spacing_mm : tuple of float
+        PixelSpacing: between rows, between columns [mm].
+    slope, intercept : float
+        Of the modality transformation (PS3.3 C.11.1).
+    """
+
+    sop_instance_uid: str
+    number: int
+    of: int
+    rows: int
+    columns: int
+    position: npt.NDArray[np.float64]
+    row_direction: npt.NDArray[np.float64]
+    column_direction: npt.NDArray[np.float64]
+    spacing_mm: tuple[float, float]
+    thickness_mm: float | None
+    patient_position: str
+    frame_of_reference_uid: str
+    photometric: str
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    slope: float
+    intercept: float
+
+    @property
+    def key(self) -> str:
+        """Name in the archive that differs from that of every other frame."""
+        return self.sop_instance_uid if self.of == 1 else f"{self.sop_instance_uid}/{self.number}"
+
+    @property
+    def normal(self) -> npt.NDArray[np.float64]:
+        """Normal of the image."""
+        return np.cross(self.row_direction, self.column_direction)
+
+    @property
+    def location_mm(self) -> float:
+        """Place along the normal [mm]."""
+        return float(self.position @ self.normal)
+
+    def decode(self, content: bytes) -> Pixels:
+        """Give the stored values of its bytes: little-endian, uncompressed.
+
+        Bits beside the stored ones (old overlays lie there) do not count (PS3.5 section 8.1.1).
+
+        Raises
+        ------
+        UnusableImages
+        """
+        expected = self.rows * self.columns * self.bits_allocated // 8
+        if len(content) not in {expected, expected + expected % 2}:
+            log.warning("frame_has_wrong_length", got=len(content), expected=expected)
+            raise UnusableImages(_UNUSABLE)
+        kind = np.dtype("<u2" if self.bits_allocated == 16 else "u1")
+        raw = np.frombuffer(content[:expected], kind).astype(np.int32)
+        raw = (raw >> (self.high_bit + 1 - self.bits_stored)) & ((1 << self.bits_stored) - 1)
+        if self.signed:
+            raw = np.where(raw >> (self.bits_stored - 1), raw - (1 << self.bits_stored), raw)
+        return raw.reshape(self.rows, self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelRange:
+    """What the pixels of a series span.
+
+    Attributes
+    ----------
+    smallest, largest : int
+        Smallest and largest stored value; the smallest is at most 0.
+    low, high : float
+        Its percentiles `WINDOW_PERCENTILES`, in the values that are shown.
+    """
+
+    smallest: int
+    largest: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """A series of the archive, ready to be shown and measured.
+
+    Attributes
+    ----------
+    archive : Archive
+    series : ArchivedSeries
+    frames : tuple of Frame
+        In the order of their place along the normal.
+    """
+
+    archive: Archive
+    series: ArchivedSeries
+    frames: tuple[Frame, ...]
+
+    @cached_property
+    def shows_rescale(self) -> bool:
+        """Tell whether stored values mean nothing without slope and intercept.
+
+        One positive slope for all and no offset changes the unit alone, which is arbitrary in MR:
+        then stored values are what readers see and what is measured.
+        """
+        slopes = {frame.slope for frame in self.frames}
+        offsets = {frame.intercept for frame in self.frames}
+        return len(slopes) > 1 or min(slopes) <= 0 or offsets != {0.0}
+
+    @cached_property
+    def spacing_between_mm(self) -> float | None:
+        """Distance of neighbouring slices: the median [mm]."""
+        places = sorted({round(frame.location_mm, 3) for frame in self.frames})
+        return round(float(np.median(np.diff(places))), 4) if len(places) > 1 else None
+
+    @cached_property
+    def range(self) -> PixelRange:
+        """Look at all pixels of the series once."""
+        step = math.ceil(sum(one.rows * one.columns for one in self.frames) / MAX_SAMPLES)
+        smallest, largest, samples = 0, 0, []
+        for frame in self.frames:
+            stored = self.stored(frame)
+            smallest, largest = min(smallest, int(stored.min())), max(largest, int(stored.max()))
+            samples.append(self._shown(frame, stored).ravel()[::step])
+        low, high = np.percentile(np.concatenate(samples), WINDOW_PERCENTILES)
+        return PixelRange(smallest, largest, float(low), float(high))
+
+    def stored(self, frame: Frame) -> Pixels:
+        """Read the stored values of a frame."""
+        content = self.archive.frame(self.series, frame.sop_instance_uid, frame.number)
+        return frame.decode(content)
+
+    def shown(self, frame: Frame) -> npt.NDArray[np.float64]:
+        """Read the values of a frame as a viewer shows them: rescaled where that is shown."""
+        return self._shown(frame, self.stored(frame))
+
+    def _shown(self, frame: Frame, stored: Pixels) -> npt.NDArray[np.float64]:
+        values = stored.astype(np.float64)
+        return values * frame.slope + frame.intercept if self.shows_rescale else values
+
+
+class SourceCache:
+    """The series that were asked for last, each as the archive held it then.
+
+    A series that has changed since (an instance came or went) is read anew.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[ArchivedSeries, SourceSeries] = OrderedDict()
+
+    def get(self, archive: Archive, series_instance_uid: str) -> SourceSeries:
+        """Give a series of the archive.
+
+        Raises
+        ------
+        UnusableImages, ImagesMissing, ArchiveUnavailable
+        """
+        series = archive.series(series_instance_uid)
+        with self._lock:
+            kept = self._kept.get(series)
+            if kept is not None:
+                self._kept.move_to_end(series)
+                return kept
+        read = SourceSeries(archive, series, tuple(frames_of(archive.headers(series))))
+        with self._lock:
+            self._kept[series] = read
+            if len(self._kept) > KEPT_SERIES:
+                self._kept.popitem(last=False)
+        return read
+
+
+def frames_of(headers: Sequence[DicomJson]) -> list[Frame]:
+    """Find the frames of a series.
+
+    Parameters
+    ----------
+    headers : sequence of dict
+        DICOM JSON, one an instance.
+
+    Raises
+    ------
+    UnusableImages
+        An object is no grey image with at most 16 bits and a place in the patient.
+    """
+    numbered = [
+        (int(_value(header, "InstanceNumber") or 0), frame)
+        for header in headers
+        for frame in _frames(header)
+    ]
+    numbered.sort(key=lambda one: (round(one[1].location_mm, 3), one[0], one[1].number))
+    return [frame for _, frame in numbered]
+
+
+def _frames(header: DicomJson) -> Iterator[Frame]:
+    shared = _first(header, "SharedFunctionalGroupsSequence")
+    per_frame = _items(header, "PerFrameFunctionalGroupsSequence")
+    count = int(_value(header, "NumberOfFrames") or 1)
+    if count != max(len(per_frame), 1):
+        log.warning("frames_without_a_place", frames=count, groups=len(per_frame))
+        raise UnusableImages(_UNUSABLE)
+    for index, groups in enumerate(per_frame or [{}]):
+        try:
+            yield _frame(_Lookup(header, shared, groups), index + 1, count)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            log.warning("image_unusable", error=type(error).__name__, cause=str(error))
+            raise UnusableImages(_UNUSABLE) from None
+
+
+def _frame(header: "_Lookup", number: int, of: int) -> Frame:
+    orientation = np.array(header.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6))
+    spacing = header.numbers("PixelSpacing", "PixelMeasuresSequence", 2)
+    frame = Frame(
+        sop_instance_uid=str(header.need("SOPInstanceUID")),
+        number=number,
+        of=of,
+        rows=int(header.need("Rows")),
+        columns=int(header.need("Columns")),
+        position=np.array(header.numbers("ImagePositionPatient", "PlanePositionSequence", 3)),
+        row_direction=orientation[:3],
+        column_direction=orientation[3:],
+        spacing_mm=(spacing[0], spacing[1]),
+        thickness_mm=header.number("SliceThickness", "PixelMeasuresSequence"),
+        patient_position=str(header.get("PatientPosition") or ""),
+        frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
+        photometric=str(header.need("PhotometricInterpretation")),
+        bits_allocated=int(header.need("BitsAllocated")),
+        bits_stored=int(header.need("BitsStored")),
+        high_bit=int(header.need("HighBit")),
+        signed=int(header.need("PixelRepresentation")) == 1,
+        slope=_or(header.number("RescaleSlope", "PixelValueTransformationSequence"), 1.0),
+        intercept=_or(header.number("RescaleIntercept", "PixelValueTransformationSequence"), 0.0),
+    )
+    _check(frame, int(header.need("SamplesPerPixel")))
+    return frame
+
+
+def _check(frame: Frame, samples: int) -> None:
+    if samples != 1 or not frame.photometric.startswith("MONOCHROME"):
+        raise ValueError(f"must be grey, got {samples} samples, {frame.photometric}")
+    bits = (frame.bits_allocated, frame.bits_stored, frame.high_bit)
+    if bits[0] not in {8, 16} or not 0 < bits[1] <= bits[2] + 1 <= bits[0]:
+        raise ValueError(f"must have at most 16 bits, got allocated, stored, high bit {bits}")
+    if not math.isclose(float(np.linalg.norm(frame.normal)), 1, abs_tol=1e-3):
+        raise ValueError("ImageOrientationPatient must hold two perpendicular unit vectors")
+    if min(frame.spacing_mm) <= 0:
+        raise ValueError(f"PixelSpacing must be > 0, got {frame.spacing_mm}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """A header with the functional groups of one frame (PS3.3 C.7.6.16)."""
+
+    header: DicomJson
+    shared: DicomJson
+    groups: DicomJson
+
+    def get(self, keyword: str) -> Any:
+        return _value(self.header, keyword)
+
+    def need(self, keyword: str) -> Any:
+        value = self.get(keyword)
+        if value is None:
+            raise KeyError(keyword)
+        return value
+
+    def values(self, keyword: str, group: str) -> list[Any]:
+        """Values of an attribute: of the frame, of all frames, of the object."""
+        for where in (_first(self.groups, group), _first(self.shared, group), self.header):
+            values = values_of(where, keyword)
+            if values:
+                return values
+        return []
+
+    def number(self, keyword: str, group: str) -> float | None:
+        values = self.values(keyword, group)
+        return float(values[0]) if values and values[0] is not None else None
+
+    def numbers(self, keyword: str, group: str, count: int) -> list[float]:
+        values = [float(value) for value in self.values(keyword, group)]
+        if len(values) != count or not all(map(math.isfinite, values)):
+            raise ValueError(f"{keyword} must hold {count} numbers, got {len(values)}")
+        return values
+
+
+def values_of(header: Mapping[str, Any], keyword: str) -> list[Any]:
+    """Values of an attribute in DICOM JSON; none where it is missing or empty."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"no DICOM keyword: {keyword}")
+    element = header.get(f"{tag:08X}")
+    values = element.get("Value") if isinstance(element, Mapping) else None
+    return values if isinstance(values, list) else []
+
+
+def _value(header: Mapping[str, Any], keyword: str) -> Any:
+    values = values_of(header, keyword)
+    return values[0] if values else None
+
+
+def _items(header: Mapping[str, Any], keyword: str) -> list[DicomJson]:
+    return [item for item in values_of(header, keyword) if isinstance(item, dict)]
+
+
+def _first(header: Mapping[str, Any], keyword: str) -> DicomJson:
+    items = _items(header, keyword)
+    return items[0] if items else {}
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

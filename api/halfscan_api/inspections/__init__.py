@@ -1,0 +1,1 @@
+"""Inspections: what would happen to a series in the archive, asked and answered."""

@@ -1,0 +1,246 @@
+"""Paired differences between the arms: what tables 2, 3 and that of the scan time share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from halfscan_api.statistics.adjusting import (
+    Adjusted,
+    RawTest,
+    adjust,
+    families_text,
+    role_of_difference,
+)
+from halfscan_api.statistics.frame import Frame
+from halfscan_api.statistics.options import DifferenceQuery
+from halfscan_api.statistics.results import NOTHING, number, p_text, with_interval
+from halfscan_api.studies.protocol import EndpointKind
+from halfscan_stats import PairedChoice, Reason, Summary, choose_paired_test, summarize
+from halfscan_stats.result import Result
+
+Numbers = npt.NDArray[Any]
+A = TypeVar("A", bound=Result)
+
+_BY = {"by_normality": "normality", "paired_t": "t", "wilcoxon": "wilcoxon"}
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceRow:
+    """One item, read by one reader in two arms.
+
+    Attributes
+    ----------
+    kind : str
+        ``difference``.
+    item, label : str
+        Criterion, group of criteria, region or sequence.
+    level : str
+        ``criterion``, ``group``, ``region``, ``sequence`` or ``total``.
+    place : str or None
+        Sequence; None for the total scan time.
+    reader : str or None
+        None for what no reader measures.
+    reference_arm, test_arm : str
+    reference, test : Summary
+        Each arm alone, all its values: mean and SD or median and quartiles, as `shown` says.
+    difference : PairedChoice
+        Test minus reference, of the cases that have both.
+    adjusted : Adjusted
+        The p-value after the correction that the protocol declares.
+    """
+
+    item: str
+    label: str
+    level: str
+    place: str | None
+    reader: str | None
+    reference_arm: str
+    test_arm: str
+    reference: Summary
+    test: Summary
+    difference: PairedChoice
+    adjusted: Adjusted
+    kind: str = "difference"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A row before the p-values of its family are known.
+
+    Attributes
+    ----------
+    item, label, level : str
+    place, reader : str or None
+    test_arm : str
+    singles : (ndarray, ndarray)
+        Values of the reference and of the test arm, each complete in itself.
+    pairs : (ndarray, ndarray)
+        (case,), reference and test, of the cases that have both.
+    set_by_protocol : bool
+        Whether the values are settings, as scan times are, and no sample: a difference that is
+        always the same is then known, and there is nothing to test.
+    """
+
+    item: str
+    label: str
+    level: str
+    place: str | None
+    reader: str | None
+    test_arm: str
+    singles: tuple[Numbers, Numbers]
+    pairs: tuple[Numbers, Numbers]
+    set_by_protocol: bool = False
+
+
+def difference_rows(
+    frame: Frame, drafts: Sequence[Draft], options: DifferenceQuery, kind: EndpointKind
+) -> list[DifferenceRow]:
+    """Test every draft, and adjust the p-values: give the whole table, whatever is shown of it."""
+    alpha = options.alpha or frame.protocol.alpha
+    tested = [_tested(frame, draft, options, alpha) for draft in drafts]
+    raw = [
+        RawTest(
+            (draft.item, draft.level, draft.place),
+            choice.p_value,
+            role=role_of_difference(frame.protocol, kind, [draft.item], draft.place),
+        )
+        for draft, (_, _, choice) in zip(drafts, tested, strict=True)
+    ]
+    adjusted = adjust(frame.protocol, raw, alpha=alpha)
+    return [
+        DifferenceRow(
+            item=draft.item,
+            label=draft.label,
+            level=draft.level,
+            place=draft.place,
+            reader=draft.reader,
+            reference_arm=frame.reference,
+            test_arm=draft.test_arm,
+            reference=reference,
+            test=test,
+            difference=choice,
+            adjusted=one,
+        )
+        for draft, (reference, test, choice), one in zip(drafts, tested, adjusted, strict=True)
+    ]
+
+
+def _tested(
+    frame: Frame, draft: Draft, options: DifferenceQuery, alpha: float
+) -> tuple[Summary, Summary, PairedChoice]:
+    by = options.difference_test
+    chosen = frame.protocol.difference_test if by == "protocol" else by
+    reference, test = (
+        given_of(summarize(values, alpha=alpha), frame.n_cases) for values in draft.singles
+    )
+    choice = choose_paired_test(
+        draft.pairs[1], draft.pairs[0], by=_BY[chosen], alpha=alpha, level=options.level
+    )
+    if draft.set_by_protocol:
+        choice = _without_test(choice)
+    return reference, test, given_of(choice, frame.n_cases)
+
+
+def _without_test(choice: PairedChoice) -> PairedChoice:
+    """Take the p-values of Wilcoxon's test away where every difference is the same, but not 0."""
+    constant = Reason.CONSTANT_DIFFERENCE
+    if choice.t is None or choice.wilcoxon is None:
+        return choice
+    if choice.t.reason != constant or not choice.t.mean_difference:
+        return choice
+    nothing = replace(
+        choice.wilcoxon,
+        statistic=None,
+        p_value=None,
+        p_corrected=None,
+        p_exact=None,
+        z_pratt=None,
+        p_pratt=None,
+        reason=constant,
+    )
+    return replace(choice, wilcoxon=nothing)
+
+
+def given_of(answer: A, n_cases: int) -> A:
+    """Say how many cases there could be: what is missing is in no table of counts."""
+    return replace(answer, n_given=max(n_cases, answer.n))
+
+
+def complete(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Leave out what is missing."""
+    return values[~np.isnan(values)]
+
+
+def complete_pairs(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]
+) -> tuple[Numbers, Numbers]:
+    """Keep the cases that have both."""
+    there = ~(np.isnan(first) | np.isnan(second))
+    return first[there], second[there]
+
+
+# --- as text ------------------------------------------------------------------------------------
+
+
+def summary_text(summary: Summary, digits: int) -> str:
+    """Write ``3.61 ± 0.49`` or ``4.00 (3.00-4.00)``, and n."""
+    lines = [summary.text(digits) if summary.n else NOTHING]
+    if summary.shown == "median_iqr" and summary.sd is not None:
+        # The medians of two arms are often equal where their means are not.
+        lines.append(
+            f"mean {number(summary.mean, digits)} \N{PLUS-MINUS SIGN} {summary.sd:.{digits}f}"
+        )
+    lines.append(f"n {summary.n} of {summary.n_given}")
+    return "\n".join(lines)
+
+
+def difference_text(choice: PairedChoice, digits: int) -> str:
+    """Write the mean difference with its interval, or the pseudomedian where Wilcoxon answers."""
+    if choice.chosen == "t" and choice.t is not None:
+        value, interval = choice.t.mean_difference, choice.t.interval
+    else:
+        value = None if choice.wilcoxon is None else choice.wilcoxon.pseudomedian
+        interval = None if choice.wilcoxon is None else choice.wilcoxon.interval
+    text = with_interval(value, interval, None, digits)
+    return f"{text}\nn {choice.n} of {choice.n_given}"
+
+
+def test_text(choice: PairedChoice) -> str:
+    """Write the p-value and which test it is from."""
+    name = "t" if choice.chosen == "t" else "Wilcoxon"
+    return f"{p_text(choice.p_value, choice.reason)}\n{name}"
+
+
+def adjusted_text(adjusted: Adjusted) -> str:
+    """Write the adjusted p-value; an asterisk where it is significant."""
+    mark = "*" if adjusted.significant else ""
+    return f"{p_text(adjusted.p_value)}{mark}\n{adjusted.n_tests} tests"
+
+
+def difference_notes(frame: Frame, options: DifferenceQuery) -> tuple[str, ...]:
+    """Say how the columns of a table of differences came about."""
+    by = options.difference_test
+    chosen = frame.protocol.difference_test if by == "protocol" else by
+    who = "the protocol" if by == "protocol" else "the query"
+    alpha = options.alpha or frame.protocol.alpha
+    how = {
+        "by_normality": "Shapiro-Wilk of the paired differences chooses between the paired t-test "
+        "and Wilcoxon's signed rank test; where it has no answer, Wilcoxon",
+        "paired_t": f"{who} fixes the paired t-test",
+        "wilcoxon": f"{who} fixes Wilcoxon's signed rank test",
+    }[chosen]
+    stated = frame.protocol.multiplicity
+    return (
+        (
+            "Mean and SD where Shapiro-Wilk does not reject normality, else median and quartiles; "
+            "every arm with all its values, the difference with the complete pairs."
+        ),
+        (
+            f"Difference: test minus reference (mean, or Hodges-Lehmann pseudomedian with "
+            f"Wilcoxon), with its {options.level:.0%} interval. {how[0].upper()}{how[1:]}."
+        ),
+        f"p adjusted by {stated.method}: {families_text(stated)}; * significant at {alpha:g}.",
+    )

@@ -1,0 +1,189 @@
+"""SNR by region, both arms: every case as a pair, with median and quartiles; a panel a reader."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from sqlalchemy.orm import Session
+
+from halfscan_api.statistics.differing import Numbers, complete, complete_pairs
+from halfscan_api.statistics.figures.canvas import (
+    ARM_COLOURS,
+    ARM_MARKERS,
+    FAINT,
+    GREY,
+    Picture,
+    new_figure,
+    plain,
+    saying,
+    shortened,
+    title_and_legend,
+)
+from halfscan_api.statistics.frame import Frame, ReaderOfStudy
+from halfscan_api.statistics.snr import signal_regions
+from halfscan_api.statistics.values import SnrValues, snr_values
+from halfscan_api.studies.protocol import Region
+
+MOST_REGIONS = 64
+MOST_READERS = 12
+MOST_VECTORS = 500  # lines of a region; more are drawn as pixels within the SVG
+_PANEL_MM = 62.0
+_WIDTH = 0.5  # of the arms of a region together
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Values of a sequence."""
+
+    frame: Frame
+    sequence: str
+    regions: Sequence[Region]
+    snr: SnrValues
+
+    def of(self, region: Region, reader: ReaderOfStudy, arm: str) -> Numbers:
+        return self.snr.of(self.sequence, region.name, reader.id, arm)
+
+    def all(self) -> Iterator[Numbers]:
+        for region in self.regions:
+            for reader in self.frame.readers:
+                for arm in self.frame.protocol.arm_names:
+                    yield complete(self.of(region, reader, arm))
+
+
+def draw(session: Session, frame: Frame, sequence: str) -> Picture:
+    """Draw the signal-to-noise ratios of a sequence.
+
+    Parameters
+    ----------
+    session : Session
+    frame : Frame
+    sequence : str
+
+    Returns
+    -------
+    Picture
+    """
+    name = f"Signal-to-noise ratio by region: {frame.sequence_label(sequence)}"
+    regions = signal_regions(frame, sequence)
+    if not regions:
+        return saying(name, "The protocol measures no region on this sequence.")
+    if len(regions) > MOST_REGIONS or len(frame.readers) > MOST_READERS:
+        return saying(
+            name,
+            f"This figure would have {len(regions)} regions and {len(frame.readers)} readers, at "
+            f"most {MOST_REGIONS} and {MOST_READERS} are drawn: see the table of SNR.",
+        )
+    values = _Values(frame, sequence, regions, snr_values(session, frame))
+    everything = np.concatenate([np.empty(0), *values.all()])
+    if not len(everything):
+        return saying(name, "No SNR of this sequence counts yet: no reading with it is complete.")
+    return _draw(name, values, logarithmic=_wants_logarithm(everything))
+
+
+def _wants_logarithm(values: Numbers) -> bool:
+    """Tell whether regions differ so much that a linear axis would flatten most of them."""
+    return bool(values.min() > 0 and values.max() / values.min() > 4)
+
+
+def _draw(name: str, values: _Values, *, logarithmic: bool) -> Picture:
+    frame = values.frame
+    figure = new_figure(len(frame.readers) * _PANEL_MM + 30)
+    panels = figure.subplots(len(frame.readers), 1, squeeze=False, sharex=True, sharey=True)
+    for axes, reader in zip(panels.ravel(), frame.readers, strict=True):
+        _panel(axes, values, reader, logarithmic=logarithmic)
+    labels = [plain(shortened(region.label, 32)) for region in values.regions]
+    last = panels.ravel()[-1]
+    last.set_xticks(range(len(labels)), labels=labels)
+    for text in last.get_xticklabels():
+        text.set(rotation=35, ha="right", rotation_mode="anchor")
+    last.set_xlim(-0.6, len(labels) - 0.4)
+    _legend(figure, name, frame)
+    scale = " The axis is logarithmic." if logarithmic else ""
+    return Picture(
+        figure,
+        name,
+        "Each thin line is a case, measured in the reference arm (left) and in a test arm (right) "
+        "by the same reader; cases without both are left out of the lines. Symbols: median, bars: "
+        f"quartiles, of all values of the arm.{scale} Below each region: cases with both arms.",
+    )
+
+
+def _panel(axes: Axes, values: _Values, reader: ReaderOfStudy, *, logarithmic: bool) -> None:
+    axes.set_title(plain(f"Reader {shortened(reader.name, 60)}"))
+    axes.set_ylabel("SNR")
+    if logarithmic:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(axis="y", color=FAINT, linewidth=0.4)
+    arms = values.frame.protocol.arm_names
+    order = [values.frame.reference, *values.frame.test_arms]
+    places = np.linspace(-_WIDTH / 2, _WIDTH / 2, len(order))
+    for x, region in enumerate(values.regions):
+        columns = [values.of(region, reader, arm) for arm in order]
+        n = _pairs(axes, x + places, columns)
+        for place, arm, column in zip(places, order, columns, strict=True):
+            _summary(axes, x + place, complete(column), arms.index(arm))
+        axes.annotate(
+            f"n {n}" if x == 0 else str(n),
+            (x, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=5,
+            color=GREY,
+        )
+
+
+def _pairs(axes: Axes, places: Numbers, columns: Sequence[Numbers]) -> int:
+    """Join the values of each case, from the reference to each test arm; give the fewest pairs."""
+    counts = []
+    for place, column in zip(places[1:], columns[1:], strict=True):
+        first, second = complete_pairs(columns[0], column)
+        counts.append(len(first))
+        ends = np.empty((len(first), 2, 2))
+        ends[:, 0, 0], ends[:, 1, 0] = places[0], place
+        ends[:, 0, 1], ends[:, 1, 1] = first, second
+        axes.add_collection(
+            LineCollection(
+                list(ends),
+                colors=GREY,
+                linewidths=0.3,
+                alpha=float(np.clip(30 / max(len(first), 1), 0.03, 0.5)),
+                rasterized=len(first) > MOST_VECTORS,
+            )
+        )
+    return min(counts)
+
+
+def _summary(axes: Axes, x: float, values: Numbers, arm: int) -> None:
+    if not len(values):
+        return
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    axes.plot([x, x], [low, high], color=ARM_COLOURS[arm], linewidth=2, solid_capstyle="butt")
+    axes.plot(
+        [x],
+        [middle],
+        ARM_MARKERS[arm],
+        color=ARM_COLOURS[arm],
+        markersize=3.6,
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        zorder=4,
+    )
+
+
+def _legend(figure: Figure, name: str, frame: Frame) -> None:
+    arms = frame.protocol.arms
+    handles = [
+        Line2D([], [], color=ARM_COLOURS[i], marker=ARM_MARKERS[i], markersize=3.6, linewidth=2)
+        for i in range(len(arms))
+    ]
+    title_and_legend(figure, name, handles, [arm.label for arm in arms])

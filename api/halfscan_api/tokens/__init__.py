@@ -1,0 +1,1 @@
+"""Tokens over REST, and the audit trail of the server itself: for admins."""
