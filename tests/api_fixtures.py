@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 
-from api_support import Api, make_api
+from api_support import Api, empty_postgresql, make_api
 from halfscan_api import migrate
 from halfscan_api.database import Database
 
@@ -98,12 +98,7 @@ def api_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         shutil.copy(request.getfixturevalue("api_sqlite_template"), path)
         return f"sqlite:///{path}"
     url: str = request.getfixturevalue("api_postgresql")
-    database = Database(make_url(url))
-    migrate.upgrade(database)
-    with database.engine.begin() as connection:
-        tables = "reconstruction_attempt, reconstruction, api_token"
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
-    database.dispose()
+    empty_postgresql(url)
     return url
 
 

@@ -3,16 +3,19 @@
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from apiflask import APIFlask
 from flask.testing import FlaskClient
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 from werkzeug.test import TestResponse
 
+from halfscan_api import migrate
 from halfscan_api.app import create_app
-from halfscan_api.auth import Role, create_token
-from halfscan_api.database import Database, utc_now
+from halfscan_api.audit import COMMAND_LINE, SYSTEM, Trail
+from halfscan_api.auth import Role, create_token, token_state
+from halfscan_api.database import Base, Database, utc_now
 from halfscan_api.reconstructions import service
 from halfscan_api.reconstructions.schemas import Outcome
 from halfscan_api.settings import Settings
@@ -143,8 +146,21 @@ def failed(row: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"lease_token": row["lease_token"], "status": "failed", "error": "no disk", **changes}
 
 
+# Where the worker processes of a test meet: none in the test's own process.
+_meetings: list[Barrier] = []
+
+
+def wait_for_others(barrier: Barrier) -> None:
+    """Tell a new worker process of a test where it meets the others."""
+    _meetings.append(barrier)
+
+
 def drain(url: str, worker: str) -> list[int]:
-    """Claim and finish until nothing is left: what a worker process of a test runs."""
+    """Claim and finish until nothing is left: what a worker process of a test runs.
+
+    The first job is held until every process has one, so that none can do all the work before the
+    others are up.
+    """
     database = Database(make_url(url), pool_size=1)
     ids = []
     while True:
@@ -153,6 +169,9 @@ def drain(url: str, worker: str) -> list[int]:
             if row is None:
                 break
             row_id, lease_token = row.id, row.lease_token
+        if not ids:
+            for meeting in _meetings:
+                meeting.wait(120)
         ids.append(row_id)
         outcome = Outcome.model_validate(done({"lease_token": lease_token}))
         with database.write() as session:
@@ -166,6 +185,20 @@ def make_api(url: str, **settings: Any) -> Api:
     api = Api(create_app(Settings(database_url=url, **settings), clock=clock), clock)
     with api.database.write() as session:
         for role in Role:
-            _, secret = create_token(session, name=f"the-{role.value}", role=role, now=START)
+            row, secret = create_token(session, name=f"the-{role.value}", role=role, now=START)
+            trail = Trail(session, SYSTEM, COMMAND_LINE, START)
+            trail.record("token.create", f"token/{row.id}", new=token_state(row))
             api.tokens[role.value] = secret
     return api
+
+
+def empty_postgresql(url: str) -> None:
+    """Bring a PostgreSQL database to the newest schema, without a row."""
+    database = Database(make_url(url))
+    migrate.upgrade(database)
+    with database.engine.begin() as connection:
+        # The audit trail refuses to be emptied, as it should: no triggers in this transaction.
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+        connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY"))
+    database.dispose()

@@ -1,9 +1,11 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 pytest_plugins = ["archive_fixtures"]
 
@@ -16,3 +18,10 @@ def cases() -> Path:
     if not (folder / "truth.json").exists():
         pytest.skip("the real MR series are not here: MR_CASES or ../shared/cases")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def log_of_each_test() -> Iterator[None]:
+    """Forget how a test has set up the log: its stream is closed with the test."""
+    yield
+    structlog.reset_defaults()

@@ -80,10 +80,10 @@ def mr_series(
     normal = np.cross(cosines[:3], cosines[3:])
     datasets = []
     for index, image in enumerate(pixels):
-        dataset = _base(MRImageStorage, name, index)
+        dataset = base_object(MRImageStorage, name, index)
         dataset.ImageOrientationPatient = list(cosines)
         dataset.ImagePositionPatient = [round(float(x), 4) for x in normal * spacing_mm * index]
-        _set_image(dataset, image, bits, signed=signed)
+        set_image(dataset, image, bits, signed=signed)
         for keyword, value in attributes.items():
             if value is not None:
                 setattr(dataset, keyword, value)
@@ -100,7 +100,7 @@ def mr_object(**attributes: Any) -> Dataset:
 
 def enhanced_object(frames: int = 3, **attributes: Any) -> Dataset:
     """Make an enhanced MR object with empty functional groups; it has no pixels."""
-    dataset = _base(EnhancedMRImageStorage, "enhanced", 0)
+    dataset = base_object(EnhancedMRImageStorage, "enhanced", 0)
     dataset.NumberOfFrames = frames
     dataset.Rows = dataset.Columns = 8
     dataset.SharedFunctionalGroupsSequence = DicomSequence([Dataset()])
@@ -212,7 +212,7 @@ def save(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
     return files
 
 
-def _base(sop_class: str, name: str, index: int) -> Dataset:
+def base_object(sop_class: str, name: str, index: int) -> Dataset:
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
@@ -254,7 +254,7 @@ def _base(sop_class: str, name: str, index: int) -> Dataset:
     return dataset
 
 
-def _set_image(dataset: Dataset, image: Pixels, bits: tuple[int, int], *, signed: bool) -> None:
+def set_image(dataset: Dataset, image: Pixels, bits: tuple[int, int], *, signed: bool) -> None:
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = image.shape

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from api_rules import PROTECTED, RULES, concrete, documented
 from api_support import START, URL, Api, Clock, json_of
 from halfscan_api.auth import (
     ApiToken,
@@ -20,32 +21,6 @@ from halfscan_api.auth import (
 )
 
 pytest_plugins = ["api_fixtures"]
-
-PUBLIC: frozenset[str] = frozenset()
-OPERATORS = frozenset({"service", "coordinator"})
-# Who may do what, written down a second time on purpose.
-RULES: dict[tuple[str, str], frozenset[str]] = {
-    ("GET", "/"): PUBLIC,
-    ("GET", "/healthz"): PUBLIC,
-    ("GET", "/readyz"): PUBLIC,
-    ("GET", "/metrics"): PUBLIC,
-    ("GET", "/docs"): PUBLIC,
-    ("GET", "/docs/assets/<path:name>"): PUBLIC,
-    ("GET", "/openapi.json"): PUBLIC,
-    ("POST", URL): OPERATORS,
-    ("GET", URL): OPERATORS | {"statistician"},
-    ("POST", f"{URL}/claim"): frozenset({"service"}),
-    ("GET", f"{URL}/summary"): OPERATORS | {"statistician"},
-    ("GET", f"{URL}/<int:reconstruction_id>"): OPERATORS | {"statistician"},
-    ("POST", f"{URL}/<int:reconstruction_id>/lease"): frozenset({"service"}),
-    ("POST", f"{URL}/<int:reconstruction_id>/outcome"): frozenset({"service"}),
-    ("POST", f"{URL}/<int:reconstruction_id>/retry"): OPERATORS,
-}
-PROTECTED = [key for key, roles in RULES.items() if roles]
-
-
-def concrete(rule: str) -> str:
-    return rule.replace("<int:reconstruction_id>", "1").replace("<path:name>", "css/swagger-ui.css")
 
 
 def test_every_route_has_a_rule(sqlite_api: Api) -> None:
@@ -87,8 +62,7 @@ def test_every_public_route_needs_none(sqlite_api: Api) -> None:
 def test_openapi_names_the_roles(sqlite_api: Api) -> None:
     paths = json_of(sqlite_api.client.get("/openapi.json"))["paths"]
     for method, rule in PROTECTED:
-        path = rule.replace("<int:reconstruction_id>", "{reconstruction_id}")
-        operation = paths[path][method.lower()]
+        operation = paths[documented(rule)][method.lower()]
         assert operation["security"] == [{"BearerToken": sorted(RULES[method, rule])}]
         assert {"401", "403"} <= operation["responses"].keys()
 

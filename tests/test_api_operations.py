@@ -15,10 +15,13 @@ import pytest
 from werkzeug.test import TestResponse
 
 import halfscan_api
-from api_support import URL, Api, Clock, json_of
+from api_rules import PROTECTED
+from api_study import start_study
+from api_support import URL, Api, Clock, json_of, make_api
 from halfscan_api import migrate
 from halfscan_api.app import create_app
 from halfscan_api.errors import HalfscanError
+from halfscan_api.reconstructions.tables import Status
 from halfscan_api.settings import Settings
 
 pytest_plugins = ["api_fixtures"]
@@ -89,6 +92,51 @@ def test_requests_are_counted_by_route(sqlite_api: Api) -> None:
     assert 'halfscan_reconstructions{status="pending"} 1.0' in text
 
 
+def scraped(api: Api, role: str | None = None, **environ: str) -> TestResponse:
+    headers = {} if role is None else {"Authorization": f"Bearer {api.tokens[role]}"}
+    return api.client.get("/metrics", headers=headers, environ_overrides=environ)
+
+
+def test_another_machine_needs_a_token_for_the_metrics(sqlite_api: Api) -> None:
+    away = {"REMOTE_ADDR": "192.0.2.7"}
+    assert scraped(sqlite_api).status_code == 200
+    assert scraped(sqlite_api, REMOTE_ADDR="::1").status_code == 200
+    for environ in (away, {"REMOTE_ADDR": ""}, {"HTTP_X_FORWARDED_FOR": "127.0.0.1"}):
+        refused = scraped(sqlite_api, **environ)
+        assert (refused.status_code, refused.mimetype) == (401, "application/problem+json")
+    for role in ("service", "coordinator", "statistician", "admin"):
+        assert scraped(sqlite_api, role, **away).status_code == 200
+    # A reader's token opens it nowhere.
+    assert scraped(sqlite_api, "reader", **away).status_code == 403
+    assert scraped(sqlite_api, "reader").status_code == 403
+
+
+def test_a_setting_asks_everybody_for_a_token(api_database_url: str, api_environment: None) -> None:
+    api = make_api(api_database_url, metrics_loopback=False)
+    assert scraped(api).status_code == 401
+    assert scraped(api, "service").status_code == 200
+    api.database.dispose()
+
+
+def test_the_metrics_tell_nothing_by_arm(sqlite_api: Api) -> None:
+    """A study is read to its end: every label is a method, a route, a status or a limit."""
+    play = start_study(sqlite_api, cases=2, washout_days=0)
+    for reader in ("r1", "r2"):
+        for number in (0, 1):
+            play.read_session(reader, number)
+    text = scraped(sqlite_api, "service").text
+    rules = {rule.rule for rule in sqlite_api.app.url_map.iter_rules()} | {"(none)"}
+    known = {
+        "method": {"GET", "POST", "PUT"},
+        "route": rules,
+        "status": {"200", "201", "204", *(status.value for status in Status)},
+    }
+    labels = set(re.findall(r'(\w+)="([^"]*)"', text))
+    assert {name for name, _ in labels} == {*known, "le"}
+    for name, value in labels:
+        assert name == "le" or value in known[name], (name, value)
+
+
 def test_the_root_leads_to_the_documentation(sqlite_api: Api) -> None:
     answer = sqlite_api.client.get("/")
     assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
@@ -139,7 +187,7 @@ def test_errors_are_documented_as_they_are_sent(specification: Any) -> None:
     operations = [
         operation for path in specification["paths"].values() for operation in path.values()
     ]
-    assert len(operations) == 11
+    assert len(operations) == len(PROTECTED) + len({"/healthz", "/readyz", "/metrics"})
     assert len({operation["operationId"] for operation in operations}) == len(operations)
     for operation in operations:
         for status, answer in operation["responses"].items():
@@ -184,7 +232,7 @@ def test_every_exception_has_the_one_root() -> None:
 
 
 def test_the_api_imports_neither_the_plugin_nor_the_network() -> None:
-    forbidden = ("halfscan_plugin", "halfscan_models", "onnxruntime", "torch", "pydicom")
+    forbidden = ("halfscan_plugin", "halfscan_models", "onnxruntime", "torch")
     code = (
         "import sys, halfscan_api.cli, halfscan_api.wsgi;"
         f"print([name for name in sys.modules if name.split('.')[0] in {forbidden!r}])"

@@ -1,13 +1,20 @@
 """Reconstructions over HTTP, on SQLite and PostgreSQL: the queue, its leases and its outcomes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from api_support import START, URL, Api, done, failed, json_of, series, skipped
+from halfscan_api import migrate
 
 pytest_plugins = ["api_fixtures"]
+
+DERIVED = (
+    "derived_series_instance_uid", "derived_orthanc_series_id",
+    "model_name", "model_version", "model_sha256", "strength",
+)  # fmt: skip
 
 
 def moment(seconds: float = 0) -> str:
@@ -84,6 +91,9 @@ def test_a_claim_leases_the_row(api: Api) -> None:
             "ended_at": None,
             "result": None,
             "error": None,
+            **dict.fromkeys(DERIVED),
+            "replaced_by": None,
+            "replaced_at": None,
         }
     ]
 
@@ -307,18 +317,240 @@ def test_nothing_else_can_be_retried(api: Api) -> None:
     row = api.add()
     statuses = []
     for step in (lambda: None, api.must_claim):
-        claimed = step()
+        step()
         answer = api.post(f"/{row['id']}/retry")
         assert answer.status_code == 409
         statuses.append(json_of(answer)["detail"])
-    api.post(f"/{row['id']}/outcome", done(claimed or {}))
-    statuses.append(json_of(api.post(f"/{row['id']}/retry"))["detail"])
-    rule = "only a dead or skipped reconstruction can be retried, got "
-    assert [text.removeprefix(rule).split()[0] for text in statuses] == [
-        "pending",
-        "leased",
-        "done",
+    rule = "only a dead, skipped or done reconstruction can be retried, got "
+    assert [text.removeprefix(rule).split()[0] for text in statuses] == ["pending", "leased"]
+
+
+# --- one derived series takes the place of another ---------------------------------------------
+
+
+def grown(**changes: Any) -> dict[str, Any]:
+    """Announce series 1 again, with more instances."""
+    return {"source_digest": "f" * 64, "n_instances": 14, **changes}
+
+
+def finish(api: Api, claimed: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    answer = api.post(f"/{claimed['id']}/outcome", done(claimed, **changes))
+    assert answer.status_code == 200, answer.text
+    return json_of(answer)
+
+
+def test_two_rows_of_one_series_are_never_leased_at_a_time(api: Api) -> None:
+    first, other = api.add(1), api.add(2, priority=-5)
+    second = api.add(1, **grown(priority=5))
+    claimed = api.must_claim("w1")
+    assert claimed["id"] == second["id"]
+    assert api.must_claim("w2")["id"] == other["id"], "the first row waits for the second"
+    assert api.claim("w3") is None
+    finish(api, claimed)
+    assert api.must_claim("w3")["id"] == first["id"]
+
+
+def test_a_vanished_worker_holds_up_no_other_row_of_its_series(api: Api) -> None:
+    first = api.add(1)
+    lost = api.must_claim("w1", lease_s=20)
+    second = api.add(1, **grown(priority=5))
+    api.clock.advance(19)
+    assert api.claim("w2") is None
+    api.clock.advance(1)
+    taken = api.must_claim("w2")
+    assert taken["id"] == second["id"]
+    for path, body in (("lease", {"lease_token": lost["lease_token"]}), ("outcome", done(lost))):
+        assert api.post(f"/{first['id']}/{path}", body).status_code == 409
+    shown = api.show(first["id"])
+    assert (shown["status"], shown["attempts"][0]["result"]) == ("pending", "lost")
+    assert api.claim("w3") is None
+    finish(api, taken)
+    assert api.must_claim("w3")["id"] == first["id"]
+
+
+def test_what_is_replaced_leaves_a_trail(api: Api) -> None:
+    api.add(1)
+    first = api.must_claim()
+    assert first["supersedes"] == []
+    finish(api, first)
+    api.add(1, **grown())
+    second = api.must_claim()
+    assert second["supersedes"] == [
+        {
+            "id": first["id"],
+            "derived_series_instance_uid": "2.25.4242",
+            "derived_orthanc_series_id": done(first)["derived_orthanc_series_id"],
+            "complete": True,
+        }
     ]
+    api.clock.advance(5)
+    body = finish(api, second, derived_series_instance_uid="2.25.77", replaced=["2.25.4242"])
+    assert (body["replaced_by"], body["replaced_at"]) == (None, None)
+    old = api.show(first["id"])
+    assert (old["status"], old["replaced_by"], old["replaced_at"]) == (
+        "done", second["id"], moment(5),
+    )  # fmt: skip
+    assert old["updated_at"] == moment(5)
+    [attempt] = old["attempts"]
+    assert attempt["derived_series_instance_uid"] == "2.25.4242"
+    assert (attempt["replaced_by"], attempt["replaced_at"]) == (second["id"], moment(5))
+    api.add(1, source_digest="e" * 64, n_instances=15)
+    superseded = api.must_claim()["supersedes"]
+    assert [item["derived_series_instance_uid"] for item in superseded] == ["2.25.77"]
+
+
+def test_what_was_not_removed_is_named_again(api: Api) -> None:
+    api.add(1)
+    finish(api, api.must_claim())
+    api.add(1, **grown())
+    finish(api, api.must_claim(), derived_series_instance_uid="2.25.77", replaced=["2.25.1"])
+    api.add(1, source_digest="e" * 64, n_instances=15)
+    named = [item["derived_series_instance_uid"] for item in api.must_claim()["supersedes"]]
+    assert named == ["2.25.4242", "2.25.77"]
+
+
+def test_other_series_are_never_named(api: Api) -> None:
+    api.add(1)
+    finish(api, api.must_claim())
+    api.add(2)
+    assert api.must_claim()["supersedes"] == []
+
+
+def test_what_a_vanished_worker_was_about_to_store_is_known(api: Api) -> None:
+    row = api.add()
+    claimed = api.must_claim("w1", lease_s=20)
+    token = {"lease_token": claimed["lease_token"], "derived_series_instance_uid": "2.25.9"}
+    assert api.post(f"/{row['id']}/lease", token).status_code == 200
+    assert api.show(row["id"])["derived_series_instance_uid"] is None, "nothing is done yet"
+    api.clock.advance(20)
+    again = api.must_claim("w2")
+    assert again["supersedes"] == [
+        {
+            "id": row["id"],
+            "derived_series_instance_uid": "2.25.9",
+            "derived_orthanc_series_id": None,
+            "complete": False,
+        }
+    ]
+    finish(api, again, derived_series_instance_uid="2.25.9")
+    lost, last = api.show(row["id"])["attempts"]
+    assert (lost["result"], lost["replaced_by"]) == ("lost", row["id"])
+    assert (last["result"], last["replaced_at"]) == ("done", None)
+    assert api.show(row["id"])["replaced_at"] is None
+    api.add(1, **grown())
+    [named] = api.must_claim()["supersedes"]
+    assert (named["derived_series_instance_uid"], named["complete"]) == ("2.25.9", True)
+
+
+def test_a_skip_may_clear_what_was_left_behind(api: Api) -> None:
+    row = api.add()
+    claimed = api.must_claim("w1", lease_s=20)
+    token = {"lease_token": claimed["lease_token"], "derived_series_instance_uid": "2.25.9"}
+    api.post(f"/{row['id']}/lease", token)
+    api.clock.advance(20)
+    report = skipped(api.must_claim("w2"), replaced=["2.25.9"], warnings=["one"])
+    assert json_of(api.post(f"/{row['id']}/outcome", report))["warnings"] == ["one"]
+    assert api.show(row["id"])["attempts"][0]["replaced_at"] == moment(20)
+
+
+def test_a_done_row_is_made_again_and_remembers(api: Api) -> None:
+    row = api.add()
+    finish(api, api.must_claim("w1"), strength=0.5)
+    answer = api.post(f"/{row['id']}/retry", role="coordinator")
+    assert (answer.status_code, json_of(answer)["status"]) == (200, "pending")
+    assert json_of(answer)["derived_series_instance_uid"] is None
+    again = api.must_claim("w2")
+    assert again["supersedes"][0]["derived_series_instance_uid"] == "2.25.4242"
+    finish(api, again, derived_series_instance_uid="2.25.43", replaced=["2.25.4242"])
+    first, second = api.show(row["id"])["attempts"]
+    assert (first["strength"], second["strength"]) == (0.5, 1.0)
+    assert (first["replaced_by"], second["replaced_by"]) == (row["id"], None)
+    assert api.show(row["id"])["replaced_by"] is None, "it is its own latest that counts"
+
+
+def test_a_row_that_was_replaced_says_so_until_it_is_done_again(api: Api) -> None:
+    first = api.add(1)
+    finish(api, api.must_claim())
+    second = api.add(1, **grown())
+    finish(api, api.must_claim(), derived_series_instance_uid="2.25.77", replaced=["2.25.4242"])
+    stood = api.show(first["id"])
+    assert stood["replaced_by"] == second["id"]
+    trail = {name: stood[name] for name in ("replaced_by", "replaced_at")}
+    body = json_of(api.post(f"/{first['id']}/retry"))
+    assert {name: body[name] for name in trail} == trail
+    report = skipped(api.must_claim(), reason_code="superseded")
+    body = json_of(api.post(f"/{first['id']}/outcome", report))
+    assert {name: body[name] for name in trail} == trail, "the archive holds the larger series"
+    api.post(f"/{first['id']}/retry")
+    finish(api, api.must_claim(), replaced=["2.25.77"])
+    assert api.show(first["id"])["replaced_by"] is None
+    assert api.show(second["id"])["replaced_by"] == first["id"]
+
+
+@pytest.mark.parametrize("body", [{"strength": 0.5}, {"model": "x"}, {"priority": 1}])
+def test_a_retry_does_not_ignore_what_it_is_told(api: Api, body: dict[str, Any]) -> None:
+    row = api.add()
+    api.post(f"/{row['id']}/outcome", skipped(api.must_claim()))
+    answer = api.post(f"/{row['id']}/retry", body)
+    assert answer.status_code == 422
+    assert "a retry takes no body" in json_of(answer)["detail"]
+    assert api.show(row["id"])["status"] == "skipped"
+    assert api.post(f"/{row['id']}/retry", {}).status_code == 200, "an empty one asks for nothing"
+
+
+def test_the_same_made_again_replaces_nothing(api: Api) -> None:
+    row = api.add()
+    finish(api, api.must_claim())
+    api.post(f"/{row['id']}/retry")
+    finish(api, api.must_claim())
+    api.post(f"/{row['id']}/retry")
+    assert len(api.must_claim()["supersedes"]) == 1
+
+
+@pytest.mark.parametrize("how", ["skipped", "replaced"])
+def test_what_gave_way_begins_anew_when_its_instances_are_back(api: Api, how: str) -> None:
+    first = api.add(1)
+    claimed = api.must_claim()
+    if how == "skipped":
+        api.post(f"/{first['id']}/outcome", skipped(claimed, reason_code="superseded"))
+    else:
+        finish(api, claimed)
+        api.add(1, **grown())
+        finish(api, api.must_claim(), derived_series_instance_uid="2.25.77", replaced=["2.25.4242"])
+    answer = api.post("", series())
+    body = json_of(answer)
+    assert (answer.status_code, body["id"], body["status"]) == (200, first["id"], "pending")
+    assert (body["replaced_by"], body["reason_code"], body["attempt"]) == (None, None, 0)
+    assert api.must_claim()["id"] == first["id"]
+
+
+def test_a_new_row_may_wait(api: Api) -> None:
+    row = api.add(1, delay_s=30)
+    assert row["run_after"] == moment(30)
+    api.clock.advance(29)
+    assert api.claim() is None
+    api.clock.advance(1)
+    assert api.must_claim()["id"] == row["id"]
+
+
+def test_the_list_filters_by_reason_code(api: Api) -> None:
+    codes = ["halfscan_output", "averaged", None]
+    ids = []
+    for number, code in enumerate(codes, 1):
+        ids.append(api.add(number)["id"])
+        if code is not None:
+            claimed = api.must_claim()
+            api.post(f"/{claimed['id']}/outcome", skipped(claimed, reason_code=code, rule="r 1"))
+
+    def listed(query: str) -> list[int]:
+        return [item["id"] for item in json_of(api.get(query))["items"]]
+
+    assert listed("?reason_code=averaged") == [ids[1]]
+    assert listed("?reason_code=averaged&reason_code=halfscan_output") == [ids[1], ids[0]]
+    assert listed("?exclude_reason_code=halfscan_output") == [ids[2], ids[1]]
+    assert listed("?exclude_reason_code=halfscan_output&exclude_reason_code=averaged") == [ids[2]]
+    assert api.get("?reason_code=Not%20a%20code").status_code == 422
+    assert json_of(api.get("?reason_code=averaged"))["items"][0]["rule"] == "r 1"
 
 
 @pytest.mark.parametrize("row_id", ["1", "0", str(2**63), "9" * 40])
@@ -393,3 +625,52 @@ def test_unicode_and_large_values_come_back_as_they_were(api: Api) -> None:
     assert (body["reason"], body["acquisition"]) == (report["reason"], report["acquisition"])
     assert api.show(row["id"])["warnings"] == report["warnings"]
     assert body["worker"] == "Arbeiter-ß-東京"
+
+
+def test_a_database_of_before_remembers_what_was_made(api: Api) -> None:
+    """From revision 0001 on: the last done attempt gets what its row has stored."""
+    row = api.add(1)
+    api.post(f"/{row['id']}/outcome", failed(api.must_claim()))
+    api.clock.advance(10)
+    finish(api, api.must_claim())
+    other = api.add(2)
+    migrate.downgrade(api.database, "0001")
+    migrate.upgrade(api.database)
+    first, last = api.show(row["id"])["attempts"]
+    assert [first[name] for name in DERIVED] == [None] * len(DERIVED)
+    shown = api.show(row["id"])
+    assert [last[name] for name in DERIVED] == [shown[name] for name in DERIVED]
+    assert shown["derived_series_instance_uid"] == "2.25.4242"
+    assert (shown["replaced_by"], shown["rule"]) == (None, None)
+    assert api.show(other["id"])["status"] == "pending"
+
+
+def test_many_claims_at_once_take_one_row_of_a_series(api: Api) -> None:
+    for number in range(6):
+        api.add(1, source_digest=f"{number:064x}", n_instances=10 + number)
+    for left in range(6, 0, -1):
+        with ThreadPoolExecutor(6) as pool:
+            claims = [c for c in pool.map(api.claim, [f"w{n}" for n in range(6)]) if c is not None]
+        assert len(claims) == 1, left
+        finish(api, claims[0], derived_series_instance_uid=f"2.25.{left}")
+    assert api.claim() is None
+
+
+def test_a_lease_that_is_renewed_while_others_claim_stays_the_only_one(api: Api) -> None:
+    """It has run out: whoever comes first has it, a claim of another row or the renewal."""
+    for round_number in range(4):
+        first = api.add(round_number + 1)
+        claimed = api.must_claim("w1", lease_s=5)
+        api.add(round_number + 1, **grown())
+        api.clock.advance(5)
+        with ThreadPoolExecutor(4) as pool:
+            token = {"lease_token": claimed["lease_token"]}
+            renewal = pool.submit(api.post, f"/{first['id']}/lease", token)
+            taken = [c for c in pool.map(api.claim, ["w2", "w3", "w4"]) if c is not None]
+            renewed = renewal.result().status_code == 200
+        assert len(taken) + renewed == 1
+        for row in [*taken, *([claimed] if renewed else [])]:
+            answer = api.post(f"/{row['id']}/outcome", skipped(row))
+            assert answer.status_code == 200
+        while (rest := api.claim("w5")) is not None:
+            api.post(f"/{rest['id']}/outcome", skipped(rest))

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -230,6 +232,44 @@ def test_a_port_in_use(database_url: str) -> None:
 SERVE = ("serve", "--port", "0")
 
 
+def refused(server: Server, request: bytes) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """Send bytes as they are; status, headers and problem document of the answer."""
+    with socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as line:
+        line.sendall(request)
+        text = b""
+        while part := line.recv(65536):
+            text += part
+    head, _, body = text.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(one.split(": ", 1) for one in lines)
+    assert int(headers["Content-Length"]) == len(body)
+    return int(first.split()[1]), headers, json.loads(body)
+
+
+def test_what_cannot_be_read_is_refused_as_a_problem(start: Start) -> None:
+    server = start()
+    for request, status in (
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX-Long: " + b"y" * 10_000 + b"\r\n\r\n", 431),
+        (b"hello, is anybody there?\r\n\r\n", 400),
+        (b"GET /\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhs_secret no colon\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: brotli\r\n\r\n", 501),
+    ):
+        found, headers, body = refused(server, request)
+        assert found == status, (request[:40], body)
+        assert headers["Content-Type"] == "application/problem+json"
+        assert headers["Connection"] == "close"
+        assert body.keys() == {"type", "title", "status", "detail", "instance", "request_id"}
+        assert (body["status"], headers["X-Request-ID"]) == (status, body["request_id"])
+        assert f'"{body["request_id"]}"' in server.log.read_text()
+    # What was sent may hold a token: the log does not repeat it.
+    assert "hs_secret" not in server.log.read_text()
+    assert requests.get(f"{server.url}/healthz", timeout=10).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "says"),
     [
@@ -253,7 +293,12 @@ SERVE = ("serve", "--port", "0")
         ),
         (("token", "revoke", "nobody"), {}, "there is no database halfscan.db"),
         (("token", "list"), {}, "there is no database halfscan.db"),
-        (("token", "create", "--role", "reader", "--name", "1"), {}, "name must be a letter"),
+        (("token", "create", "--role", "service", "--name", "1"), {}, "name must be a letter"),
+        (
+            ("token", "create", "--role", "reader", "--name", "r1"),
+            {},
+            "the coordinator makes both at once, POST /api/v1/studies/ID/readers",
+        ),
         (("token", "create", "--role", "owner", "--name", "x"), {}, "'owner' is not one of"),
         (("token", "list", "--database-url", "sqlite:///letter.db"), {}, "is not a database"),
     ],
@@ -282,14 +327,14 @@ def test_a_mistake_gets_one_line(
 def test_tokens_on_the_command_line(tmp_path: Path) -> None:
     environment = {"HALFSCAN_API_DATABASE_URL": f"sqlite:///{tmp_path}/t.db"}
     created = halfscan(
-        *("token", "create", "--role", "reader", "--name", "r1", "--days", "2", "--json"),
+        *("token", "create", "--role", "statistician", "--name", "r1", "--days", "2", "--json"),
         environment=environment,
     )
     facts = json.loads(created.stdout)
     assert facts.keys() == {
         *("id", "name", "role", "created_at", "expires_at", "revoked_at", "last_used_at", "token")
     }
-    assert (facts["id"], facts["role"], facts["revoked_at"]) == (1, "reader", None)
+    assert (facts["id"], facts["role"], facts["revoked_at"]) == (1, "statistician", None)
     assert facts["expires_at"].endswith("Z")
     plain = halfscan(
         "token", "create", "--role", "service", "--name", "w1", environment=environment
@@ -309,6 +354,10 @@ def test_tokens_on_the_command_line(tmp_path: Path) -> None:
     assert listed[1]["revoked_at"] is not None
     table = halfscan("token", "list", environment=environment).stdout
     assert "r1" in table
+    # The file holds the arms and the key of the blinded identifiers.
+    files = sorted(tmp_path.glob("t.db*"))
+    assert files
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     for text in (table, json.dumps(listed), _everything_in(tmp_path / "t.db")):
         assert facts["token"] not in text
         assert plain.stdout.strip() not in text

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    MPEG4HP41,
     CTImageStorage,
-    JPEG2000Lossless,
     RawDataStorage,
     SecondaryCaptureImageStorage,
 )
@@ -80,8 +81,10 @@ def test_a_worker_killed_in_the_middle_is_replaced(
         for keyword in ("ImageOrientationPatient", "Rows", "Columns", "PixelData"):
             setattr(dataset, keyword, frame[keyword].value)
         dataset.InstanceNumber = number + 1
+        normal = np.cross(frame.ImageOrientationPatient[:3], frame.ImageOrientationPatient[3:])
+        dataset.ImagePositionPatient = [round(4 * number * part, 4) for part in normal]
 
-    many = variant(files * 12, one_series)
+    many = variant(files * 4, one_series)
     site.send(many)
     uid = uid_of(many)
     site.wait_for(lambda: site.row(uid))
@@ -109,16 +112,8 @@ def test_a_worker_killed_while_it_stores_leaves_one_whole_series(
     instance_ids = site.archive.instance_ids(first["derived_orthanc_series_id"])
     for instance_id in instance_ids[: len(instance_ids) // 2]:
         httpx.delete(f"{site.stack.orthanc_url}/instances/{instance_id}")
-    # A second ledger that knows nothing of the first attempt.
-    announcement = {
-        "orthanc_series_id": first["orthanc_series_id"],
-        "series_instance_uid": first["series_instance_uid"],
-        "study_instance_uid": first["study_instance_uid"],
-        "source_digest": "0" * 64,
-        "n_instances": first["n_instances"],
-    }
-    again = site.ledger.announce(announcement)
-    row = site.wait_for(lambda: (r := site.ledger.row(again["id"]))["status"] == "done" and r)
+    site.ledger.retry(first["id"])
+    row = site.finished(uid_of(fast_series))
     assert row["derived_series_instance_uid"] == first["derived_series_instance_uid"]
     assert site.archive.instance_ids(row["derived_orthanc_series_id"]) == instance_ids
     assert site.derived_series_count() == 1
@@ -194,12 +189,12 @@ def _cut_pixels(dataset: Dataset, _: int) -> None:
     dataset.PixelData = dataset.PixelData[:1000]
 
 
-def _jpeg_2000(dataset: Dataset, _: int) -> None:
-    """Say JPEG 2000, for which no decoder is installed."""
-    dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes(96)])
+def _video(dataset: Dataset, _: int) -> None:
+    """Say MPEG-4, for which there is no decoder."""
+    dataset.PixelData = encapsulate([bytes(100)])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
-    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.file_meta.TransferSyntaxUID = MPEG4HP41
 
 
 BROKEN = {
@@ -210,7 +205,7 @@ BROKEN = {
     "localizer": _localizer,
     "mixed_sizes": _mixed_sizes,
     "damaged_pixels": _cut_pixels,
-    "unsupported_transfer_syntax": _jpeg_2000,
+    "unsupported_transfer_syntax": _video,
 }
 
 
@@ -304,9 +299,13 @@ def test_a_wrong_setting_stops_the_start_with_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_token_ends_the_worker_with_one_line(make_site: MakeSite) -> None:
+@pytest.mark.parametrize("programs", [("api", "orthanc"), ("api",)])
+def test_a_wrong_token_ends_the_worker_with_one_line(
+    make_site: MakeSite, programs: tuple[str, ...]
+) -> None:
+    """An archive that is away at the start does not hide it."""
     site = make_site()
-    site.start("api", "orthanc")
+    site.start(*programs)
     done = halfscan(
         "worker",
         HALFSCAN_WORKER_TOKEN="not-a-token",
@@ -315,6 +314,7 @@ def test_a_wrong_token_ends_the_worker_with_one_line(make_site: MakeSite) -> Non
     )
     assert done.returncode == 1
     assert "401" in done.stderr
+    assert "look at the worker's token: HALFSCAN_WORKER_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import MPEG2MPML, ExplicitVRLittleEndian, RLELossless
 
 from dicom_maker import (
     add_siemens_classic,
@@ -163,9 +164,9 @@ def test_the_archive_side_imports_no_web_server(command: str) -> None:
     assert found.isdisjoint({"flask", "apiflask", "sqlalchemy", "alembic", "onnxruntime"})
 
 
-def test_the_api_side_imports_no_network_and_no_dicom() -> None:
+def test_the_api_side_imports_no_inference() -> None:
     found = imported(run("serve", "--help"))
-    assert found.isdisjoint({"onnxruntime", "pydicom", "pynetdicom", "pyorthanc"})
+    assert found.isdisjoint({"onnxruntime", "pynetdicom"})
 
 
 def test_inspect_imports_no_onnx_runtime(folder: Path) -> None:
@@ -256,7 +257,11 @@ def test_inspect_for_people(folder: Path) -> None:
     done = as_program("inspect", folder)
     assert done.returncode == 0
     assert done.stdout.startswith("reconstruct  2.25.")
-    assert "(0051,1011) [SIEMENS MR HEADER] xx11 = p2: total factor 2" in done.stdout
+    assert re.search(r"\(0051,1011\)  \[SIEMENS MR HEADER\] xx11  p2 +total factor 2", done.stdout)
+    assert re.search(r"rule +default: accelerated\b", done.stdout)
+    assert "[accelerated]" in done.stdout
+    assert "4 slices transverse" in done.stdout
+    assert "tried" not in done.stdout
     assert done.stderr == ""
 
 
@@ -336,6 +341,123 @@ def test_missing_arguments_are_named(halfscan: Halfscan) -> None:
     assert "OUT" in done.stderr
 
 
+KNEE = """
+[[rule]]
+name = "no knees"
+action = "skip"
+reason = "the network has not been tried on knees"
+when.BodyPartExamined = "KNEE"
+
+[[rule]]
+name = "soft"
+action = "reconstruct"
+strength = 0
+series_description = "{SeriesDescription} soft"
+when = { averages = "< 2", BodyPartExamined = "LSPINE" }
+"""
+
+
+@pytest.fixture
+def rules(folder: Path) -> Path:
+    file = folder / "rules.toml"
+    file.write_text(KNEE)
+    return file
+
+
+def spine_and_knee(place: Path) -> tuple[str, str]:
+    spine = fast(BodyPartExamined="LSPINE")
+    knee = fast(name="knee", BodyPartExamined="KNEE", SeriesNumber=6)
+    save(spine, place)
+    save(knee, place)
+    return spine[0].SeriesInstanceUID, knee[0].SeriesInstanceUID
+
+
+def test_inspect_says_which_rule_of_a_file_decides(
+    halfscan: Halfscan, folder: Path, rules: Path
+) -> None:
+    spine, knee = spine_and_knee(folder / "in")
+    done = halfscan("inspect", folder / "in", "--rules", rules, "--json")
+    reports = {report["series_instance_uid"]: report for report in json.loads(done.stdout)}
+    assert reports[spine]["rule"] == "soft"
+    assert reports[spine]["decision"] == "reconstruct"
+    assert reports[spine]["strength"] == 0
+    assert reports[spine]["derived_series_description"] == "t2_tse_sag soft"
+    assert reports[spine]["tried"] == [
+        {"rule": "no knees", "failure": "BodyPartExamined is 'KNEE': no, it is LSPINE"},
+        {"rule": "soft", "failure": None},
+    ]
+    assert reports[knee]["rule"] == "no knees"
+    assert (reports[knee]["decision"], reports[knee]["reason_code"]) == ("skip", "by_rule")
+    assert "not been tried on knees" in reports[knee]["reason"]
+
+
+def test_explain_shows_every_rule_that_was_tried(
+    halfscan: Halfscan, folder: Path, rules: Path
+) -> None:
+    spine_and_knee(folder / "in")
+    done = halfscan("inspect", folder / "in", "--rules", rules, "--explain")
+    assert re.search(r"tried +no knees: BodyPartExamined is 'KNEE': no, it is LSPINE", done.stdout)
+    assert re.search(r"tried +soft: every condition holds: it decides", done.stdout)
+    assert re.search(r"settings +model dbpn-s, strength 0, called 't2_tse_sag soft'", done.stdout)
+
+
+def test_inspect_takes_the_rules_of_the_worker(
+    halfscan: Halfscan, folder: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, knee = spine_and_knee(folder / "in")
+    monkeypatch.setenv("HALFSCAN_WORKER_RULES", str(rules))
+    reports = {r["series_instance_uid"]: r for r in inspected(halfscan, folder / "in")}
+    assert reports[knee]["rule"] == "no knees"
+
+
+@pytest.mark.parametrize("command", [["inspect", "IN"], ["reconstruct", "IN", "OUT"]])
+def test_bad_rules_stop_the_command(
+    halfscan: Halfscan, folder: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    save(fast(), folder / "IN")
+    (folder / "rules.toml").write_text(KNEE.replace('"< 2"', '"few"'))
+    monkeypatch.chdir(folder)
+    done = halfscan(*command, "--rules", "rules.toml")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "halfscan: rules.toml, line 13, rule 'soft': averages must be a comparison such as "
+        "'< 2' or '>= 2 and < 4', a number or 'unknown', got 'few'\n"
+    )
+    assert not (folder / "OUT").exists()
+
+
+def test_bad_rules_stop_the_worker(
+    halfscan: Halfscan, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALFSCAN_WORKER_TOKEN", "t")
+    done = halfscan("worker", "--rules", folder / "missing.toml")
+    assert done.returncode == 2
+    assert "missing.toml' cannot be read: No such file or directory" in done.stderr
+    monkeypatch.setenv("HALFSCAN_WORKER_RULES", str(folder))
+    done = halfscan("worker")
+    assert done.returncode == 2
+    assert "cannot be read: Is a directory" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either PATHS or --series UID"),
+        (["IN", "--series", "1.2"], "give either PATHS or --series UID"),
+        (["IN", "--orthanc", "http://127.0.0.1:1"], "--orthanc needs --series UID"),
+        (["--series", "1.2", "--orthanc", "nowhere"], "HALFSCAN_WORKER_ORTHANC_URL"),
+    ],
+)
+def test_inspect_looks_at_folders_or_at_the_archive(
+    halfscan: Halfscan, arguments: list[str], message: str
+) -> None:
+    done = halfscan("inspect", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 # --- reconstruct ------------------------------------------------------------------------------
 
 
@@ -360,7 +482,7 @@ def test_reconstruct_from_folder_to_folder(halfscan: Halfscan, folder: Path) -> 
     assert (other["status"], other["reason_code"]) == ("skipped", "acceleration_unknown")
     report = reports[series[0].SeriesInstanceUID]
     assert report["status"] == "done"
-    assert set(report["timings_s"]) == {"decode", "reconstruct", "derive"}
+    assert set(report["timings_s"]) == {"decode", "reconstruct", "guard", "derive"}
     assert len(report["model_sha256"]) == 64
     place = Path(report["folder"])
     assert place == target / report["derived_series_instance_uid"]
@@ -373,6 +495,61 @@ def test_reconstruct_from_folder_to_folder(halfscan: Halfscan, folder: Path) -> 
         assert derived.SeriesNumber == 1006, "1005 is taken"
         assert derived.pixel_array.shape == source.pixel_array.shape
         assert (derived.pixel_array != source.pixel_array).any()
+
+
+def test_a_rule_gives_strength_and_name(halfscan: Halfscan, folder: Path, rules: Path) -> None:
+    spine, knee = spine_and_knee(folder / "in")
+    reports = {
+        report["series_instance_uid"]: report
+        for report in reconstructed(halfscan, folder / "in", folder / "out", "--rules", rules)
+    }
+    assert (reports[knee]["status"], reports[knee]["rule"]) == ("skipped", "no knees")
+    report = reports[spine]
+    assert (report["status"], report["rule"], report["strength"]) == ("done", "soft", 0)
+    derived = dcmread(Path(report["folder"]) / report["files"][0])
+    assert derived.SeriesDescription == "t2_tse_sag soft"
+    assert "strength 0" in derived.DerivationDescription
+
+
+@pytest.mark.parametrize(
+    ("option", "syntax"),
+    [
+        ([], ExplicitVRLittleEndian),
+        (["--transfer-syntax", "uncompressed"], ExplicitVRLittleEndian),
+        (["--transfer-syntax", "source"], RLELossless),
+    ],
+)
+def test_the_transfer_syntax_of_what_is_written(
+    halfscan: Halfscan, folder: Path, option: list[str], syntax: str
+) -> None:
+    series = fast()
+    for dataset in series:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    save(series, folder / "in")
+    (report,) = reconstructed(halfscan, folder / "in", folder / "out", *option)
+    for name in report["files"]:
+        derived = dcmread(Path(report["folder"]) / name)
+        assert derived.file_meta.TransferSyntaxUID == syntax
+        assert derived.pixel_array.shape == (24, 24)
+
+
+def test_a_gap_between_slices_is_told(halfscan: Halfscan, folder: Path) -> None:
+    series = fast(6)
+    for dataset in series[3:]:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + 1]
+    save(series, folder / "in")
+    (report,) = inspected(halfscan, folder / "in")
+    (warning,) = report["warnings"]
+    done = halfscan("inspect", folder / "in")
+    assert re.search(rf"warning +{re.escape(warning)}", done.stdout)
+    (made,) = reconstructed(halfscan, folder / "in", folder / "out")
+    # The pixels are noise alone, which no model was trained on.
+    outside, gap = made["warnings"]
+    assert outside.startswith("outside what model")
+    assert gap == warning
+    shown = halfscan("reconstruct", folder / "in", folder / "out")
+    assert re.search(rf"warning +{re.escape(warning)}", shown.stdout)
 
 
 def test_twice_gives_the_same_files(halfscan: Halfscan, folder: Path) -> None:
@@ -407,6 +584,11 @@ def test_force_overrules_the_rules_where_it_is_possible(halfscan: Halfscan, fold
         "acceleration_unknown": "done",
         "not_mr": "skipped",
     }
+    (made,) = (report for report in forced if report["status"] == "done")
+    assert made["forced"] is True
+    derived = dcmread(Path(made["folder"]) / made["files"][0])
+    said = "On demand, against the decision to skip it (acceleration_unknown)"
+    assert said in derived.DerivationDescription
 
 
 def test_strength_zero_gives_the_source_back(halfscan: Halfscan, folder: Path) -> None:
@@ -427,22 +609,72 @@ def test_a_series_that_cannot_be_read_does_not_stop_the_others(
     save(cut, folder / "in")
     compressed = fast(name="compressed", SeriesNumber=7)
     for dataset in compressed:
-        dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        dataset.file_meta.TransferSyntaxUID = MPEG2MPML
         dataset["PixelData"].VR = "OB"
         dataset["PixelData"].is_undefined_length = True
         dataset.PixelData = b"\xfe\xff\x00\xe0\x00\x00\x00\x00\xfe\xff\x00\xe0\x02\x00\x00\x00\xffO"
     save(compressed, folder / "in")
     truncated = save([mr_object(name="truncated", SeriesNumber=8)], folder / "in")[0]
     truncated.write_bytes(truncated.read_bytes()[:600])
-    statuses = {
-        r["reason_code"]: r["status"]
-        for r in reconstructed(halfscan, folder / "in", folder / "out")
-    }
-    assert statuses == {
+    done = halfscan("reconstruct", folder / "in", folder / "out", "--json")
+    reports = json.loads(done.stdout)
+    assert {r["reason_code"]: r["status"] for r in reports} == {
         "accelerated": "done",
         "damaged_pixels": "skipped",
         "unsupported_transfer_syntax": "skipped",
+        "damaged_file": "unreadable",
     }
+    assert done.returncode == 3
+    assert "2 series or files could not be read" in done.stderr.splitlines()[-1]
+    (lost,) = (r for r in reports if r["status"] == "unreadable")
+    assert (lost["file"], lost["series_instance_uid"]) == (str(truncated), None)
+    assert lost["warnings"] == [f"{truncated} was left out: {lost['reason']}"]
+    for report in reports[:-1]:
+        (warning,) = (one for one in report["warnings"] if not one.startswith("outside"))
+        assert warning.startswith(f"an image may be missing: {truncated.name} beside it was left")
+    (damaged,) = (r for r in reports if r["reason_code"] == "damaged_pixels")
+    assert re.search(rf"{cut[1].SOPInstanceUID} \(file .*\.dcm\)", damaged["reason"])
+    shown = halfscan("reconstruct", folder / "in", folder / "out")
+    assert f"unreadable   {truncated}" in shown.stdout
+
+
+@pytest.mark.parametrize("keep", [0, 100, 400, 600, 900, -2000, -1])
+def test_a_truncated_file_never_passes_in_silence(
+    halfscan: Halfscan, folder: Path, keep: int
+) -> None:
+    """Wherever it is cut: in its header, or in its pixels."""
+    last = save(fast(), folder / "in")[-1]
+    last.write_bytes(last.read_bytes()[:keep])
+    done = halfscan("reconstruct", folder / "in", folder / "out", "--json")
+    assert done.returncode == 3
+    reports = json.loads(done.stdout)
+    assert last.name in json.dumps(reports)
+    assert any(report["status"] in {"unreadable", "skipped"} for report in reports)
+    if any(report["status"] == "unreadable" for report in reports):
+        assert halfscan("inspect", folder / "in").returncode == 3
+
+
+def test_two_images_with_one_uid_are_told(halfscan: Halfscan, folder: Path) -> None:
+    save(fast(), folder / "in")
+    other = fast()[1]
+    other.InstanceNumber = 99
+    (second,) = save([other], folder / "in" / "b")
+    done = halfscan("inspect", folder / "in", "--json")
+    assert done.returncode == 3
+    assert f"damaged: {second}: another image than" in done.stderr
+    save(fast()[:2], folder / "copies")
+    save(fast()[:2], folder / "copies" / "b")
+    assert halfscan("inspect", folder / "copies").returncode == 0, "copies take nothing away"
+
+
+@pytest.mark.parametrize("command", ["inspect", "reconstruct"])
+def test_exit_codes_are_documented(halfscan: Halfscan, command: str) -> None:
+    manual = (Path(__file__).parents[1] / "docs" / "operation.md").read_text(encoding="utf-8")
+    written = halfscan(command, "--help").stdout
+    assert "Exit codes:" in written
+    for code in range(4):
+        assert re.search(rf"^ +{code}  \w", written, re.MULTILINE), written
+        assert re.search(rf"^\| `{code}` \|", manual, re.MULTILINE)
 
 
 def test_reconstruct_for_people(halfscan: Halfscan, folder: Path) -> None:
@@ -450,8 +682,8 @@ def test_reconstruct_for_people(halfscan: Halfscan, folder: Path) -> None:
     save(mr_series(2, name="other"), folder / "in" / "b")
     done = halfscan("reconstruct", folder / "in", folder / "out")
     assert done.returncode == 0
-    assert "done       2.25." in done.stdout
-    assert "skipped    2.25." in done.stdout
+    assert "done         2.25." in done.stdout
+    assert "skipped      2.25." in done.stdout
     assert "4 files in" in done.stdout
     assert done.stderr == ""
 

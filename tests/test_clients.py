@@ -1,5 +1,6 @@
 """The worker's two clients, against servers that answer as real ones do, or do not."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,18 @@ from pydicom import Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 from pynetdicom import AE, evt
 
-from dicom_maker import encoded, mr_object, mr_series, save
-from halfscan_plugin.archive import Archive, ArchiveUnavailable, SeriesNotFound, StoreRefused
+from dicom_maker import add_siemens_classic, encoded, enhanced_object, mr_object, mr_series, save
+from halfscan_plugin.archive import (
+    Archive,
+    ArchiveUnavailable,
+    NotOurs,
+    SeriesNotFound,
+    StoreRefused,
+)
 from halfscan_plugin.dimse import SendFailed, send
+from halfscan_plugin.headers import number
 from halfscan_plugin.ledger import LeaseLost, Ledger, LedgerRefused, LedgerUnavailable
+from halfscan_plugin.orthanc_headers import public_header
 from halfscan_plugin.volume import UnreadableSeries
 from tiny_server import Server, serve
 
@@ -44,19 +53,46 @@ def archive(server: Server) -> Iterator[Archive]:
 
 # --- the ledger -------------------------------------------------------------------------------
 
+R, Q = "/reconstructions", "/inspections"
 CALLS: list[tuple[Callable[[Ledger], Any], str, str, dict[str, Any]]] = [
-    (lambda c: c.claim("w", 60), "POST", "/claim", {"worker": "w", "lease_s": 60}),
-    (lambda c: c.renew(7, "k"), "POST", "/7/lease", {"lease_token": "k"}),
+    (lambda c: c.claim("w", 60), "POST", f"{R}/claim", {"worker": "w", "lease_s": 60}),
+    (lambda c: c.renew(7, "k"), "POST", f"{R}/7/lease", {"lease_token": "k"}),
+    (
+        lambda c: c.renew(7, "k", "2.25.1"),
+        "POST",
+        f"{R}/7/lease",
+        {"lease_token": "k", "derived_series_instance_uid": "2.25.1"},
+    ),
     (
         lambda c: c.finish(7, "k", {"status": "failed", "error": "e"}),
         "POST",
-        "/7/outcome",
+        f"{R}/7/outcome",
         {"lease_token": "k", "status": "failed", "error": "e"},
     ),
-    (lambda c: c.announce({"a": 1}), "POST", "", {"a": 1}),
-    (lambda c: c.retry(7), "POST", "/7/retry", {}),
-    (lambda c: c.row(7), "GET", "/7", {}),
-    (lambda c: c.rows(status="dead", page=2), "GET", "?status=dead&page=2", {}),
+    (lambda c: c.announce({"a": 1}), "POST", R, {"a": 1}),
+    (lambda c: c.retry(7), "POST", f"{R}/7/retry", {}),
+    (lambda c: c.row(7), "GET", f"{R}/7", {}),
+    (lambda c: c.rows(status="dead", page=2), "GET", f"{R}?status=dead&page=2", {}),
+    (
+        lambda c: c.rows(exclude_reason_code=["a", "b"]),
+        "GET",
+        f"{R}?exclude_reason_code=a&exclude_reason_code=b",
+        {},
+    ),
+    (lambda c: c.claim_inspection("w", 9), "POST", f"{Q}/claim", {"worker": "w", "lease_s": 9}),
+    (
+        lambda c: c.finish_inspection(7, "k", {"status": "done", "result": {}}),
+        "POST",
+        f"{Q}/7/outcome",
+        {"lease_token": "k", "status": "done", "result": {}},
+    ),
+    (
+        lambda c: c.ask(series_instance_uid="1.2"),
+        "POST",
+        Q,
+        {"series_instance_uid": "1.2"},
+    ),
+    (lambda c: c.inspection(7, 2.5), "GET", f"{Q}/7?wait_s=2.5", {}),
 ]
 
 
@@ -72,9 +108,25 @@ def test_what_the_ledger_sends(
     server.body = b'{"id": 7}'
     assert call(ledger) in ({"id": 7}, None)
     ((sent, place, headers, content),) = server.requests
-    assert (sent, place) == (method, f"/api/v1/reconstructions{path}")
+    assert (sent, place) == (method, f"/api/v1{path}")
     assert json.loads(content or b"{}") == body
     assert headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_wrong_is_told_beforehand(
+    server: Server, ledger: Ledger, status: int
+) -> None:
+    server.status, server.body = status, b'{"detail": "no"}'
+    with pytest.raises(LedgerRefused, match="look at the worker's token: HALFSCAN_WORKER_TOKEN"):
+        ledger.check()
+
+
+def test_a_token_that_is_right_passes(server: Server, ledger: Ledger) -> None:
+    server.status, server.body = 404, b'{"detail": "there is no reconstruction 0"}'
+    ledger.check()
+    ((sent, place, _, _),) = server.requests
+    assert (sent, place) == ("POST", f"/api/v1{R}/0/lease")
 
 
 def test_nothing_to_claim(server: Server, ledger: Ledger) -> None:
@@ -236,11 +288,29 @@ def deletions(server: Server) -> int:
 
 def test_a_series_is_stored_whole(server: Server, archive: Archive) -> None:
     stored(server, held=3)
-    steps: list[tuple[int, int]] = []
-    result = archive.store(mr_series(3), lambda *step: steps.append(step))
+    checks: list[int] = []
+    result = archive.store(mr_series(3), lambda: checks.append(1))
     assert (result.orthanc_series_id, result.instances) == ("s", 3)
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert len(checks) == 3
     assert deletions(server) == 0
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 3, 4])
+def test_who_may_not_store_any_more_touches_nothing(
+    server: Server, archive: Archive, allowed: int
+) -> None:
+    """Neither another object nor one that it stored: another worker may have stored the same."""
+    stored(server, held=2)
+    checks = iter(range(allowed))
+
+    def check() -> None:
+        if next(checks, None) is None:
+            raise LeaseLost("another worker has it")
+
+    with pytest.raises(LeaseLost):
+        archive.store(mr_series(3), check)
+    posts = sum(method == "POST" for method, *_ in server.requests)
+    assert (posts, deletions(server)) == (min(allowed, 3), max(0, allowed - 3))
 
 
 def test_what_is_incomplete_is_removed_again(server: Server, archive: Archive) -> None:
@@ -287,6 +357,184 @@ def test_credentials_are_sent(server: Server) -> None:
     client.ping()
     client.close()
     assert server.requests[0][2]["Authorization"].startswith("Basic ")
+
+
+def test_a_header_comes_without_the_pixels(server: Server, archive: Archive) -> None:
+    dataset = mr_object(rows=1200, columns=1000)
+    server.headers, server.body = {"Content-Type": "application/dicom"}, encoded(dataset)
+    header = archive.header("i")
+    assert "PixelData" not in header
+    assert header.SOPInstanceUID == dataset.SOPInstanceUID
+    assert header == archive.dataset("i")[:0x7FE00000]
+    assert server.requests[0][2]["Accept-Encoding"] == "identity", "Orthanc would compress it"
+
+
+def test_a_header_of_nonsense_is_named(server: Server, archive: Archive) -> None:
+    server.headers, server.body = {"Content-Type": "application/dicom"}, b"nonsense" * 100
+    with pytest.raises(UnreadableSeries, match="instance i: not a DICOM file"):
+        archive.header("i")
+
+
+def test_a_connection_that_breaks_is_no_damaged_file(server: Server, archive: Archive) -> None:
+    content = encoded(mr_object())[:300]
+    server.raw = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom\r\nContent-Length: 9000\r\n\r\n"
+    ) + content
+    with pytest.raises(ArchiveUnavailable, match="cannot be reached"):
+        archive.header("i")
+
+
+def tags_of(dataset: Dataset) -> dict[str, Any]:
+    """Tell the elements of an object as Orthanc does."""
+    told: dict[str, Any] = {}
+    for element in dataset:
+        name = f"{element.tag.group:04x},{element.tag.element:04x}"
+        if element.VR == "SQ":
+            told[name] = [tags_of(item) for item in element.value]
+        elif element.VR in {"OB", "OW", "UN"} or len(str(element.value)) > 256:
+            told[name] = None
+        else:
+            values = element.value if element.VM > 1 else [element.value]
+            told[name] = "\\".join("" if value is None else str(value) for value in values)
+    return told
+
+
+def headers_answer(server: Server, told: dict[str, Any], whole: dict[str, Dataset]) -> None:
+    server.headers = {}
+    server.answers = {
+        "/series/s": (200, json.dumps({"Instances": list(told)}).encode()),
+        "/series/s/instances-tags?short=": (200, json.dumps(told).encode()),
+        **{f"/instances/{i}/file": (200, encoded(dataset)) for i, dataset in whole.items()},
+    }
+
+
+def test_headers_of_a_series_are_told_and_one_is_read(server: Server, archive: Archive) -> None:
+    series = [add_siemens_classic(dataset, "p2") for dataset in mr_series(4)]
+    for dataset in series:
+        dataset.ImageComments = "x" * 300
+        dataset.RepetitionTime = None
+    # In Orthanc's order the slices come backwards.
+    names = {f"i{4 - number}": dataset for number, dataset in enumerate(series)}
+    told = {name: tags_of(dataset) for name, dataset in sorted(names.items())}
+    server.headers = dict(JSON)
+    headers_answer(server, told, names)
+    server.headers = dict(JSON)
+    headers = archive.headers("s")
+    assert [h.SOPInstanceUID for h in headers] == [d.SOPInstanceUID for d in series[::-1]]
+    whole = [header for header in headers if "ImageComments" in header]
+    assert whole == [headers[-1]], "the first in the order of the slices holds everything"
+    light = headers[0]
+    for element in light:
+        assert element == series[-1][element.tag], element
+    left_out = {e.tag for e in series[-1]} - {e.tag for e in light}
+    assert all(tag.is_private or tag in {0x00204000, 0x7FE00010} for tag in left_out)
+    paths = [path for _, path, *_ in server.requests if path.endswith("/file")]
+    assert sorted(paths) == ["/instances/i1/file", "/instances/i4/file"]
+
+
+@pytest.mark.parametrize("kind", ["enhanced", "mosaic"])
+def test_objects_of_many_images_are_all_read(server: Server, archive: Archive, kind: str) -> None:
+    series = [enhanced_object(name=str(n)) if kind == "enhanced" else mr_object() for n in "12"]
+    for dataset in series:
+        if kind == "mosaic":
+            dataset.ImageType = [*dataset.ImageType, "MOSAIC"]
+    headers_answer(server, {"a": {}, "b": {}}, dict(zip("ab", series, strict=True)))
+    server.headers = dict(JSON)
+    assert len(archive.headers("s")) == 2
+    assert not any("instances-tags" in path for _, path, *_ in server.requests)
+
+
+def test_values_that_do_not_fit_are_left_out_or_shown_as_in_a_file() -> None:
+    told = {
+        "0002,0010": "1.2.840.10008.1.2.1",
+        "0008,0005": "ISO_IR 100",
+        "0008,103e": "Sch\u00e4del",
+        "0009,0010": "SOMEBODY",
+        "0018,0083": "many",
+        "0018,9073": "1.5",
+        "0020,0032": "1\\2\\3",
+        "0028,0010": "twelve",
+        "0028,0011": "70000",
+        "0028,0103": "1",
+        "0028,1050": None,
+        "7fe0,0010": None,
+        "9999,0001": "unknown",
+        "a001,a001": "private",
+    }
+    header = public_header(told)
+    assert header.SeriesDescription == "Sch\u00e4del"
+    assert header.ImagePositionPatient == [1, 2, 3]
+    assert (header.PixelRepresentation, header.AcquisitionDuration) == (1, 1.5)
+    assert number(header, "NumberOfAverages") is None
+    names = {element.keyword for element in header if element.keyword != "NumberOfAverages"}
+    assert names == {
+        "SpecificCharacterSet", "SeriesDescription", "ImagePositionPatient",
+        "PixelRepresentation", "AcquisitionDuration",
+    }  # fmt: skip
+
+
+def test_a_series_without_instances_is_not_there(server: Server, archive: Archive) -> None:
+    server.body = b'{"Instances": []}'
+    with pytest.raises(SeriesNotFound, match="no instance of series s"):
+        archive.headers("s")
+
+
+def test_a_series_as_it_is_now(server: Server, archive: Archive) -> None:
+    uids = ["1.2.3", "1.2.20"]
+    instances = [
+        {"ID": name, "MainDicomTags": {"SOPInstanceUID": uid}}
+        for name, uid in zip("ba", uids, strict=True)
+    ]
+    series = {"IsStable": False, "MainDicomTags": {"SeriesInstanceUID": "1.2"}}
+    server.answers = {
+        "/series/s": (200, json.dumps(series).encode()),
+        "/series/s/study": (200, b'{"MainDicomTags": {"StudyInstanceUID": "1"}}'),
+        "/series/s/instances": (200, json.dumps(instances).encode()),
+    }
+    source = archive.source("s")
+    assert source.instance_ids == ("a", "b")
+    assert source.is_stable is False
+    assert source.announcement() == {
+        "orthanc_series_id": "s",
+        "series_instance_uid": "1.2",
+        "study_instance_uid": "1",
+        "source_digest": hashlib.sha256(b"1.2.20\n1.2.3").hexdigest(),
+        "n_instances": 2,
+    }
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_only_what_halfscan_wrote_is_removed(
+    server: Server, archive: Archive, *, ours: bool
+) -> None:
+    dataset = mr_object()
+    if ours:
+        equipment = Dataset()
+        equipment.Manufacturer = "Halfscan"
+        dataset.ContributingEquipmentSequence = [equipment]
+    server.headers = dict(JSON)
+    server.answers = {
+        "/tools/find": (200, b'["s"]'),
+        "/series/s": (200, b'{"Instances": ["i"]}'),
+        "/instances/i/file": (200, encoded(dataset)),
+    }
+    if ours:
+        assert archive.remove_derived(dataset.SeriesInstanceUID) is True
+        with pytest.raises(NotOurs):
+            archive.remove_derived("1.2.3")
+    else:
+        with pytest.raises(NotOurs, match="was not written by Halfscan"):
+            archive.remove_derived(dataset.SeriesInstanceUID)
+    assert deletions(server) == int(ours)
+
+
+def test_what_is_gone_needs_no_removal(server: Server, archive: Archive) -> None:
+    server.answers = {"/tools/find": (200, b"[]")}
+    assert archive.remove_derived("1.2.3") is False
+    server.answers["/tools/find"] = (200, b'["s"]')
+    server.status = 404
+    assert archive.remove_derived("1.2.3") is True
+    assert deletions(server) == 0
 
 
 def test_a_series_is_found_by_its_uid(server: Server, archive: Archive) -> None:

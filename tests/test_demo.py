@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -42,9 +44,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def demo(environment: dict[str, str]) -> Iterator["subprocess.Popen[str]"]:
     """A demo that runs until it is interrupted."""
+    # Tests in a shell's background ignore SIGINT, and so would their children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        signal.signal(signal.SIGINT, before)
         yield process
         if process.poll() is None:
             process.terminate()
@@ -74,8 +79,43 @@ def test_once_gives_json_and_ends_by_itself(environment: dict[str, str]) -> None
     everything_has_ended([], environment)
 
 
+def play_the_study(shown: str, folder: Path) -> None:
+    """The shell commands of docs/studies.md, with the two lines that the demo prints."""
+    for program in ("bash", "curl", "jq"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (apt-get install {program})")
+    exported = dict(re.findall(r"export (API|COORDINATOR)=(\S+)", shown))
+    manual = Path(__file__).resolve().parents[1] / "docs" / "studies.md"
+    [script] = re.findall(r"```sh\n(.*?)```", manual.read_text(encoding="utf-8"), flags=re.DOTALL)
+    run = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env={**os.environ, **exported},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+    def written(name: str) -> Any:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+
+    [case] = written("enrolled.json")["cases"]
+    assert len(case["pairs"]) == SEQUENCES
+    left_out = {one["reason"] for one in written("enrolled.json")["left_out"]}
+    assert left_out == {"it is the source of a derived series, which stands for it"}
+    assert written("verified.json")["holds"]
+    assert written("answer.json")["state"] == "complete"
+    # Both arms were seen and counted: the faster one is the one that was reconstructed.
+    first, second = ((folder / f"slice-{number}.png").read_bytes() for number in (0, 1))
+    assert first.startswith(b"\x89PNG")
+    assert first != second
+    assert written("image-quality.json")["revision"] > 1
+
+
 def test_ctrl_c_ends_everything_that_it_started(
-    demo: "subprocess.Popen[str]", environment: dict[str, str]
+    demo: "subprocess.Popen[str]", environment: dict[str, str], tmp_path: Path
 ) -> None:
     assert demo.stdout is not None
     lines: list[str] = []
@@ -99,11 +139,16 @@ def test_ctrl_c_ends_everything_that_it_started(
     headers = {"Authorization": f"Bearer {token[1]}"}
     answer = requests.get(rows[1], params={"status": "done"}, headers=headers, timeout=20)
     assert answer.json()["total"] == SEQUENCES
+    # The standard scans; the derived series, which come back from the archive, follow them.
+    answer = requests.get(rows[1], params={"status": "skipped"}, headers=headers, timeout=20)
+    assert answer.json()["total"] >= SEQUENCES
+    play_the_study(shown, tmp_path)
 
     children = psutil.Process(demo.pid).children(recursive=True)
     assert {"Orthanc"} <= {child.name() for child in children}
     demo.send_signal(signal.SIGINT)
-    assert demo.wait(60) == 0
+    # Each of three programs has 15 s to end politely, and the machine may be busy.
+    assert demo.wait(120) == 0
     everything_has_ended(children, environment)
 
 

@@ -14,7 +14,7 @@ import yaml
 from halfscan_api.settings import Settings
 from halfscan_plugin.cli import COMMANDS
 from halfscan_plugin.relay import RelaySettings
-from halfscan_plugin.rules import MAPS
+from halfscan_plugin.rules import DEFAULT_RULES, Rules
 from halfscan_plugin.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,14 +90,18 @@ def test_the_manual_names_every_setting() -> None:
 
 
 def test_the_manual_names_every_reason_to_skip() -> None:
-    manual = text("docs/operation.md")
-    for module in ("rules", "volume", "archive", "worker"):
-        source = text(f"orthanc_plugin/halfscan_plugin/{module}.py")
+    manual = text("docs/rules.md")
+    for rule in (*DEFAULT_RULES.all, *Rules(defaults=False).all):
+        assert rule.action == "reconstruct" or f"`{rule.reason_code}`" in manual, rule.reason_code
+    for file in sorted((ROOT / "orthanc_plugin/halfscan_plugin").glob("*.py")):
+        source = file.read_text(encoding="utf-8")
         codes = re.findall(r'(?:_skip|_skipped|UnreadableSeries)\(\s*"(\w+)"', source)
-        codes += re.findall(r'(?:problem = \(|return |\(\()"(\w+)", f?"', source)
+        if file.stem in {"exclusions", "volume"}:
+            codes += re.findall(r'(?:problem = \(|return |\(\()"(\w+)", (?:f?"|reason)', source)
+        codes += re.findall(r'_first\(types, "(\w+)"', source)
+        codes += re.findall(r'_refused\(\s*decision,\s*"(\w+)"', source)
         for code in codes:
-            assert f"`{code}`" in manual, f"{module}: {code}"
-    assert MAPS  # the table of maps is what `parametric_map` stands for
+            assert f"`{code}`" in manual, f"{file.stem}: {code}"
 
 
 def test_lock_files_pin_with_hashes_and_name_no_address() -> None:
@@ -115,9 +119,9 @@ def test_neither_lock_file_pulls_pytorch() -> None:
         assert not re.search(r"^torch\b", text(f"requirements/{name}.txt"), re.MULTILINE)
 
 
-def test_the_worker_has_no_web_server_and_the_api_no_network() -> None:
+def test_the_worker_has_no_web_server_and_the_api_no_inference() -> None:
     assert not re.search(r"^(flask|sqlalchemy)\b", text("requirements/worker.txt"), re.MULTILINE)
-    assert not re.search(r"^(onnxruntime|pydicom)\b", text("requirements/api.txt"), re.MULTILINE)
+    assert not re.search(r"^(onnxruntime|torch)\b", text("requirements/api.txt"), re.MULTILINE)
 
 
 def test_what_is_committed_holds_no_path_of_a_machine() -> None:
@@ -127,7 +131,7 @@ def test_what_is_committed_holds_no_path_of_a_machine() -> None:
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if name.endswith(".onnx"):
+        if name.endswith((".onnx", ".png")):
             continue
         content = text(name)
         assert str(ROOT) + "/" not in content, name

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, FileMetaDataset, dcmread
-from pydicom.uid import UID, ExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+)
 
 from dicom_maker import encoded, mr_object, mr_series, save, set_raw
 from halfscan_plugin.errors import BadInput
@@ -118,18 +123,27 @@ def test_garbage_is_ignored_with_its_reason(
     (folder / name).write_bytes(make())
     found = read_folder([folder])
     assert [len(items) for items in found.series.values()] == [2]
-    ((file, reason),) = found.ignored
-    assert file == folder / name
-    assert why in reason
-    assert "\n" not in reason
+    (ignored,) = found.ignored
+    assert ignored.file == folder / name
+    assert why in ignored.reason
+    assert "\n" not in ignored.reason
+    assert ignored.is_loss is (name not in {"empty", "text", "DICOMDIR"})
+    assert found.losses == [ignored] * ignored.is_loss
+
+
+@pytest.mark.parametrize("name", ["1.dcm", "1.IMA", "1.dicom"])
+def test_an_image_of_which_nothing_is_left_is_a_loss(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+    (lost,) = read_folder([folder]).losses
+    assert (lost.code, lost.reason) == ("damaged_file", "damaged: not a DICOM file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
 def test_a_file_without_permission_is_ignored(folder: Path) -> None:
     (file,) = save(mr_series(1), folder)
     file.chmod(0)
-    ((_, reason),) = read_folder([folder]).ignored
-    assert "cannot be parsed" in reason
+    (lost,) = read_folder([folder]).losses
+    assert "cannot be parsed" in lost.reason
 
 
 def test_a_broken_link_is_no_file(folder: Path) -> None:
@@ -143,7 +157,37 @@ def test_the_same_object_twice_is_read_once(folder: Path) -> None:
     found = read_folder([folder])
     assert [len(items) for items in found.series.values()] == [2]
     assert len(found.ignored) == 2
-    assert all("the same object as" in reason for _, reason in found.ignored)
+    assert all("the same object as" in one.reason for one in found.ignored)
+    assert found.losses == []
+
+
+def test_the_same_object_in_another_syntax_is_the_same(folder: Path) -> None:
+    save(mr_series(1), folder / "a")
+    (copy,) = mr_series(1)
+    copy.compress(RLELossless, generate_instance_uid=False)
+    save([copy], folder / "b")
+    assert [one.code for one in read_folder([folder]).ignored] == ["same_object"]
+
+
+OTHERS: list[tuple[str, Callable[[Dataset], object]]] = [
+    ("place", lambda d: setattr(d, "ImagePositionPatient", [0, 0, 99])),
+    ("number", lambda d: setattr(d, "InstanceNumber", 99)),
+    ("series", lambda d: setattr(d, "SeriesInstanceUID", "1.2.3")),
+    ("pixels", lambda d: setattr(d, "PixelData", bytes(len(d.PixelData)))),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), OTHERS, ids=[name for name, _ in OTHERS])
+def test_two_images_with_one_uid_are_not_the_same_object(
+    folder: Path, name: str, change: Callable[[Dataset], object]
+) -> None:
+    (first,) = save(mr_series(1), folder / "a")
+    (other,) = mr_series(1)
+    change(other)
+    (second,) = save([other], folder / "b")
+    (lost,) = read_folder([folder]).losses
+    assert (lost.file, lost.code) == (second, "duplicate_instance"), name
+    assert lost.reason == f"another image than {first}, with the same SOPInstanceUID: left out"
 
 
 def test_parse_takes_files_and_bytes(folder: Path) -> None:

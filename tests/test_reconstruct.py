@@ -16,9 +16,9 @@ from halfscan_models import (
     Reconstructor,
     VolumeError,
     find_model,
+    inference,
     load_reconstructor,
 )
-from halfscan_models import reconstruct as module
 
 Volume = npt.NDArray[np.float32]
 Image = npt.NDArray[np.float64]
@@ -155,11 +155,11 @@ def test_strength_zero_gives_the_source(network: Reconstructor, noisy: Volume) -
     assert result.quality.slices[0].largest_change == 0.0
 
 
-def test_strength_mixes(network: Reconstructor, noisy: Volume) -> None:
-    full = network.reconstruct(noisy).volume
-    half = network.reconstruct(noisy, strength=0.5).volume
-    where = full > 0  # elsewhere the answer was negative, and cut
-    np.testing.assert_allclose(half[where], 0.5 * (noisy + full)[where], rtol=1e-5, atol=1e-4)
+@pytest.mark.parametrize("strength", [0.25, 0.5, 0.9])
+def test_strength_blends_linearly(network: Reconstructor, noisy: Volume, strength: float) -> None:
+    full = network.reconstruct(noisy).volume.astype(np.float64)
+    part = network.reconstruct(noisy, strength=strength).volume
+    np.testing.assert_allclose(part, noisy + strength * (full - noisy), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.0001, float("nan"), float("inf")])
@@ -204,37 +204,31 @@ def test_result_follows_the_scale(network: Reconstructor, noisy: Volume, scale: 
     assert difference.max() < 0.01
 
 
-@pytest.mark.parametrize("axes", [(1,), (2,), (1, 2)], ids=str)
-def test_a_mirrored_volume_gives_nearly_the_mirrored_result(
-    network: Reconstructor, noisy: Volume, axes: tuple[int, ...]
-) -> None:
-    # Training showed every orientation; the network was not built to be exact in this. The
-    # shipped one differs by 0.21 of the noise at most.
-    once = network.reconstruct(noisy)
-    other = np.flip(network.reconstruct(np.flip(noisy, axes)).volume, axes)
-    difference = (other - once.volume) / once.noise_sd[:, None, None]
-    assert np.sqrt(np.mean(difference**2)) < 0.25
-
-
 def test_slices_do_not_depend_on_their_neighbours(network: Reconstructor, noisy: Volume) -> None:
     together = network.reconstruct(noisy)
     alone = np.concatenate([network.reconstruct(image[None]).volume for image in noisy])
     backwards = network.reconstruct(noisy[::-1]).volume[::-1]
-    tolerance = 1e-3 * float(together.noise_sd.min())
-    np.testing.assert_allclose(alone, together.volume, rtol=0, atol=tolerance)
-    np.testing.assert_allclose(backwards, together.volume, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(alone, together.volume)
+    np.testing.assert_array_equal(backwards, together.volume)
 
 
-def test_batches_bounded_by_memory_give_the_same(
-    network: Reconstructor, noisy: Volume, monkeypatch: pytest.MonkeyPatch
+def test_a_stream_gives_the_same_and_asks_for_one_slice_at_a_time(
+    network: Reconstructor, noisy: Volume
 ) -> None:
-    once = network.reconstruct(noisy)
-    monkeypatch.setattr(module, "_BATCH_PIXELS", 1)
-    calls: list[tuple[int, int]] = []
-    again = network.reconstruct(noisy, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(1, 3), (2, 3), (3, 3)]
-    tolerance = 1e-3 * float(once.noise_sd.min())
-    np.testing.assert_allclose(again.volume, once.volume, rtol=0, atol=tolerance)
+    class Slices:
+        """Not an array: slices that are made when they are asked for."""
+
+        shape = noisy.shape
+
+        def __getitem__(self, index: int) -> npt.NDArray[np.uint16]:
+            return np.asarray(np.round(10 * noisy[index]), dtype=np.uint16)
+
+    whole = network.reconstruct(np.round(10 * noisy))
+    streamed = list(network.stream(Slices()))
+    np.testing.assert_array_equal([one.image for one in streamed], whole.volume)
+    assert tuple(one.quality for one in streamed) == whole.quality.slices
+    assert network.quality([one.quality for one in streamed], 1.0) == whole.quality
+    np.testing.assert_array_equal(network.reconstruct(Slices()).volume, whole.volume)
 
 
 @pytest.mark.parametrize("shape", [(210, 100), (101, 233)], ids=str)
@@ -243,7 +237,7 @@ def test_tiles_of_large_slices_give_the_same(
 ) -> None:
     source = add_noise(phantom(*shape), 5.0)[None]
     once = network.reconstruct(source)
-    monkeypatch.setattr(module, "_TILE", 80)
+    monkeypatch.setattr(inference, "_TILE", 80)
     again = network.reconstruct(source)
     assert np.abs(again.volume - once.volume).max() < 0.05 * once.noise_sd[0]
 

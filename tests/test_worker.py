@@ -10,21 +10,30 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom import Dataset
 
 from dicom_maker import add_siemens_classic, mr_object, mr_series, set_raw
-from halfscan_api.reconstructions.schemas import Outcome
+from halfscan_api.inspections.schemas import InspectionOutcome
+from halfscan_api.reconstructions.schemas import NewReconstruction, Outcome
 from halfscan_models.errors import VolumeError
+from halfscan_models.reconstruct import Reconstructor
 from halfscan_plugin.archive import (
     Archive,
     ArchiveUnavailable,
+    NotOurs,
     SeriesNotFound,
+    SourceSeries,
     StoredSeries,
     StoreRefused,
 )
+from halfscan_plugin.errors import GuardFailed
+from halfscan_plugin.inspection import inspect_series
+from halfscan_plugin.inspector import Inspector
 from halfscan_plugin.ledger import LeaseLost, Ledger, LedgerRefused, LedgerUnavailable
 from halfscan_plugin.reconstruction import Engine
+from halfscan_plugin.rules import Rule, Rules
 from halfscan_plugin.volume import UnreadableSeries
 from halfscan_plugin.worker import LONGEST_TEXT, Worker
 
@@ -36,11 +45,22 @@ class MemoryLedger(Ledger):
 
     def __init__(self, jobs: int = 1) -> None:
         super().__init__("http://127.0.0.1:1", "t")
-        self.waiting = [
-            {"id": n, "attempt": 1, "lease_token": f"k{n}", "orthanc_series_id": SERIES_ID}
+        self.waiting: list[dict[str, Any]] = [
+            {
+                "id": n,
+                "attempt": 1,
+                "lease_token": f"k{n}",
+                "orthanc_series_id": SERIES_ID,
+                "source_digest": "d",
+                "supersedes": [],
+            }
             for n in range(1, jobs + 1)
         ]
+        self.announced: list[dict[str, Any]] = []
+        self.about_to_store: list[str] = []
         self.outcomes: list[dict[str, Any]] = []
+        self.questions: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any]] = []
         self.renewals = 0
         self.claims = 0
         self.troubles: dict[str, list[Exception]] = {}
@@ -49,16 +69,45 @@ class MemoryLedger(Ledger):
         if self.troubles.get(call):
             raise self.troubles[call].pop(0)
 
+    def check(self) -> None:
+        self._trouble("check")
+
     def claim(self, worker: str, lease_s: float) -> dict[str, Any] | None:
         self.claims += 1
         assert (worker, lease_s) == ("w", LEASE_S)
         self._trouble("claim")
         return self.waiting.pop(0) if self.waiting else None
 
-    def renew(self, job_id: int, lease_token: str) -> None:
-        self.renewals += 1
+    def renew(
+        self, job_id: int, lease_token: str, derived_series_instance_uid: str | None = None
+    ) -> None:
         assert lease_token == f"k{job_id}"
+        if derived_series_instance_uid is not None:
+            self._trouble("announce series")
+            self.about_to_store.append(derived_series_instance_uid)
+            return
+        self.renewals += 1
         self._trouble("renew")
+
+    def announce(self, series: dict[str, Any]) -> dict[str, Any]:
+        self._trouble("announce")
+        NewReconstruction.model_validate(series)
+        self.announced.append(series)
+        return {"id": 77}
+
+    def claim_inspection(self, worker: str, lease_s: float) -> dict[str, Any] | None:
+        assert (worker, lease_s) == ("w", 120)
+        self._trouble("claim inspection")
+        return self.questions.pop(0) if self.questions else None
+
+    def finish_inspection(
+        self, inspection_id: int, lease_token: str, outcome: dict[str, Any]
+    ) -> dict[str, Any]:
+        body = json.loads(json.dumps({"lease_token": lease_token, **outcome}, allow_nan=False))
+        InspectionOutcome.model_validate(body)
+        self._trouble("finish inspection")
+        self.answers.append(outcome)
+        return {"id": inspection_id}
 
     def finish(self, job_id: int, lease_token: str, outcome: dict[str, Any]) -> dict[str, Any]:
         # What is sent must be what the API takes, and JSON.
@@ -77,6 +126,10 @@ class MemoryArchive(Archive):
         self.series = series
         self.stored: list[Dataset] = []
         self.fetched: list[str] = []
+        self.removed: list[str] = []
+        self.digest, self.is_stable = "d", True
+        self.found: dict[str, list[str]] = {}
+        self.numbers: dict[str, int] = {}
         self.troubles: dict[str, BaseException] = {}
 
     def _trouble(self, call: str) -> None:
@@ -87,10 +140,25 @@ class MemoryArchive(Archive):
         self._trouble("ping")
         return {}
 
-    def instance_ids(self, series_id: str) -> list[str]:
+    def source(self, series_id: str) -> SourceSeries:
         assert series_id == SERIES_ID
-        self._trouble("instance_ids")
-        return [str(n) for n in range(len(self.series))]
+        self._trouble("source")
+        ids = tuple(str(n) for n in range(len(self.series)))
+        return SourceSeries(SERIES_ID, "1.2", "1", ids, self.digest, self.is_stable)
+
+    def headers(self, series_id: str) -> list[Dataset]:
+        assert series_id == SERIES_ID
+        self._trouble("headers")
+        return self.series
+
+    def find_series(self, series_instance_uid: str) -> list[str]:
+        return self.found.get(series_instance_uid, [])
+
+    def remove_derived(self, series_instance_uid: str) -> bool:
+        assert self.stored or series_instance_uid == "2.25.5", "first the new one, then the old"
+        self._trouble(f"remove {series_instance_uid}")
+        self.removed.append(series_instance_uid)
+        return True
 
     def dataset(self, instance_id: str) -> Dataset:
         self.fetched.append(instance_id)
@@ -99,10 +167,10 @@ class MemoryArchive(Archive):
 
     def series_numbers(self, series_id: str) -> dict[str, int]:
         assert series_id == SERIES_ID
-        return {"1.2.3": 1005}
+        return {"1.2.3": 1005, **self.numbers}
 
-    def store(self, datasets: Any, progress: Any = None) -> StoredSeries:
-        del progress
+    def store(self, datasets: Any, check: Any = None) -> StoredSeries:
+        del check
         self._trouble("store")
         self.stored = list(datasets)
         return StoredSeries(SERIES_ID, len(datasets))
@@ -143,6 +211,11 @@ def make(ledger: MemoryLedger, archive: MemoryArchive, engine: Engine) -> MakeWo
     return worker
 
 
+def other_warnings(outcome: dict[str, Any]) -> list[str]:
+    """Leave out that the pixels here are noise alone, which no model was trained on."""
+    return [one for one in outcome["warnings"] if not one.startswith("outside what model")]
+
+
 def only(ledger: MemoryLedger) -> dict[str, Any]:
     (outcome,) = ledger.outcomes
     return outcome
@@ -164,10 +237,14 @@ def test_an_accelerated_series_is_done(
     assert outcome["derived_instances"] == 3
     assert outcome["model_sha256"] == engine.provenance.model_sha256
     assert outcome["acquisition"]["in_plane_factor"] == 2.0
-    assert outcome["warnings"] == []
-    assert len(outcome["quality"]["slices"]) == 3
+    assert other_warnings(outcome) == []
+    assert len(outcome["quality"]["slices"]["rms_change"]) == 3
+    assert outcome["rule"] == "default: accelerated"
+    assert outcome["replaced"] == []
+    assert ledger.about_to_store == [outcome["derived_series_instance_uid"]]
     steps = {name: s for name, s in outcome["timings_s"].items() if name != "total"}
-    assert set(steps) == {"fetch", "decode", "reconstruct", "derive", "store"}
+    names = {"detect", "fetch", "decode", "reconstruct", "guard", "derive", "store"}
+    assert set(steps) == names
     assert outcome["timings_s"]["total"] == pytest.approx(sum(steps.values()), abs=1e-3)
     assert {d.SeriesInstanceUID for d in archive.stored} == {outcome["derived_series_instance_uid"]}
     assert {d.SeriesNumber for d in archive.stored} == {1006}, "1005 is taken in the study"
@@ -181,14 +258,15 @@ def test_a_header_that_decides_spares_the_fetch(
     outcome = only(ledger)
     assert (outcome["status"], outcome["reason_code"]) == ("skipped", "not_accelerated")
     assert outcome["acquisition"]["accelerated"] is False
-    assert archive.fetched == ["0"]
+    assert archive.fetched == [], "headers decide"
+    assert outcome["rule"] == "default: not accelerated"
 
 
 SKIPPED: list[tuple[str, Callable[[], list[Dataset]]]] = [
     ("single_slice", lambda: fast(1)),
     ("not_mr", lambda: [*fast(2), *fast(1, name="b", Modality="CT")]),
     ("mixed_orientation", lambda: [*fast(2), *fast(1, name="b", orientation="sagittal")]),
-    ("mixed_sizes", lambda: [*fast(2), *fast(1, name="b", rows=8)]),
+    ("mixed_sizes", lambda: [*fast(3)[:2], *fast(3, rows=8)[2:]]),
     ("no_pixels", lambda: fast(2, PixelData=None)),
     ("averaged", lambda: fast(2, NumberOfAverages=2)),
     ("bad_geometry", lambda: [set_raw(d, "PixelSpacing", "DS", b"wide") for d in fast(2)]),
@@ -216,7 +294,8 @@ def test_skips_have_their_reason(
 @pytest.mark.parametrize(
     ("call", "error", "code"),
     [
-        ("instance_ids", SeriesNotFound("gone"), "series_not_found"),
+        ("source", SeriesNotFound("gone"), "series_not_found"),
+        ("headers", UnreadableSeries("damaged_file", "cut"), "damaged_file"),
         ("dataset 1", SeriesNotFound("gone"), "series_not_found"),
         ("dataset 1", UnreadableSeries("damaged_file", "cut"), "damaged_file"),
     ],
@@ -232,6 +311,17 @@ def test_what_the_archive_has_no_longer_or_cannot_give_is_skipped(
     archive.troubles[call] = error
     make().step()
     assert (only(ledger)["status"], only(ledger)["reason_code"]) == ("skipped", code)
+
+
+def test_what_was_read_before_the_pixels_failed_is_kept(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    archive.troubles["dataset 1"] = UnreadableSeries("damaged_file", "cut")
+    make().step()
+    outcome = only(ledger)
+    assert (outcome["reason_code"], outcome["reason"]) == ("damaged_file", "cut")
+    assert outcome["rule"] == "default: accelerated"
+    assert outcome["acquisition"]["in_plane_factor"] == 2.0
 
 
 @pytest.mark.parametrize(
@@ -294,11 +384,11 @@ def test_the_lease_is_renewed_while_it_works(
     working = make(lease_s=0.06)
     wait = archive.store
 
-    def slow(datasets: Any, progress: Any = None) -> StoredSeries:
+    def slow(datasets: Any, check: Any = None) -> StoredSeries:
         deadline = time.monotonic() + 5
         while ledger.renewals < 4 and time.monotonic() < deadline:
             time.sleep(0.01)
-        return wait(datasets, progress)
+        return wait(datasets, check)
 
     archive.store = slow  # type: ignore[method-assign]  # the same, slowed down
     working.step()
@@ -314,9 +404,9 @@ def test_a_lost_lease_reports_nothing(
     ledger.troubles["renew"] = [LeaseLost("another worker has it")]
     wait = archive.store
 
-    def slow(datasets: Any, progress: Any = None) -> StoredSeries:
+    def slow(datasets: Any, check: Any = None) -> StoredSeries:
         time.sleep(0.2)
-        return wait(datasets, progress)
+        return wait(datasets, check)
 
     archive.store = slow  # type: ignore[method-assign]  # the same, slowed down
     assert make(lease_s=0.03).step() is True
@@ -376,3 +466,367 @@ def test_a_wrong_token_ends_the_run(ledger: MemoryLedger, make: MakeWorker) -> N
     ledger.troubles["claim"] = [LedgerRefused("answered 401")]
     with pytest.raises(LedgerRefused):
         make().run()
+
+
+def test_a_wrong_token_is_not_hidden_by_an_archive_that_is_away(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    archive.troubles["ping"] = ArchiveUnavailable("away")
+    ledger.troubles["check"] = [LedgerUnavailable("starts later"), LedgerRefused("answered 401")]
+    with pytest.raises(LedgerRefused):
+        make().run()
+    assert ledger.claims == 0
+
+
+# --- a derived series takes the place of another -----------------------------------------------
+
+
+def earlier(uid: str = "2.25.1", *, complete: bool = True) -> dict[str, Any]:
+    return {
+        "id": 1,
+        "derived_series_instance_uid": uid,
+        "derived_orthanc_series_id": SERIES_ID if complete else None,
+        "complete": complete,
+    }
+
+
+def test_other_instances_than_announced_are_left_to_another_row(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    archive.digest = "e" * 64
+    ledger.waiting[0]["supersedes"] = [earlier(), earlier("2.25.5", complete=False)]
+    make().step()
+    outcome = only(ledger)
+    assert (outcome["status"], outcome["reason_code"]) == ("skipped", "superseded")
+    assert "3 in all: reconstruction 77 stands for them" in outcome["reason"]
+    (announced,) = ledger.announced
+    assert (announced["source_digest"], announced["n_instances"]) == ("e" * 64, 3)
+    assert announced["delay_s"] == 0
+    assert (archive.fetched, archive.stored, archive.removed) == ([], [], [])
+    assert "warnings" not in outcome, "the other row sees to them"
+
+
+def test_a_series_that_still_arrives_is_looked_at_later(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    archive.digest, archive.is_stable = "e" * 64, False
+    make().step()
+    assert ledger.announced[0]["delay_s"] == 30
+    assert only(ledger)["reason_code"] == "superseded"
+
+
+def test_an_api_that_is_away_while_instances_are_announced(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    archive.digest = "e" * 64
+    ledger.troubles["announce"] = [LedgerUnavailable("away")]
+    make().step()
+    assert only(ledger)["status"] == "failed", "so that another attempt announces them"
+
+
+def test_the_old_series_goes_once_the_new_one_is_whole(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    ledger.waiting[0]["supersedes"] = [earlier(), earlier("2.25.5", complete=False)]
+    make().step()
+    outcome = only(ledger)
+    assert outcome["status"] == "done"
+    assert archive.removed == outcome["replaced"] == ["2.25.1", "2.25.5"]
+    assert other_warnings(outcome) == []
+
+
+def test_the_new_series_has_the_number_of_the_one_that_goes(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    ledger.waiting[0]["supersedes"] = [earlier()]
+    archive.numbers = {"2.25.1": 1006}
+    make().step()
+    assert {d.SeriesNumber for d in archive.stored} == {1006}
+    assert archive.removed == ["2.25.1"]
+
+
+def test_the_same_series_is_not_removed(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    ledger.waiting *= 2
+    worker = make()
+    worker.step()
+    uid = ledger.outcomes[0]["derived_series_instance_uid"]
+    ledger.waiting[0]["supersedes"] = [earlier(uid)]
+    worker.step()
+    assert ledger.outcomes[1]["derived_series_instance_uid"] == uid
+    assert (archive.removed, ledger.outcomes[1]["replaced"]) == ([], [])
+
+
+def test_what_is_not_ours_stays_and_is_told(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    ledger.waiting[0]["supersedes"] = [earlier(), earlier("2.25.5")]
+    archive.troubles["remove 2.25.1"] = NotOurs("series 2.25.1 was not written by Halfscan")
+    make().step()
+    outcome = only(ledger)
+    assert outcome["status"] == "done"
+    assert outcome["replaced"] == ["2.25.5"]
+    assert other_warnings(outcome) == ["not removed: series 2.25.1 was not written by Halfscan"]
+
+
+def test_an_archive_that_is_away_between_store_and_removal(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    ledger.waiting[0]["supersedes"] = [earlier()]
+    archive.troubles["remove 2.25.1"] = ArchiveUnavailable("away")
+    make().step()
+    assert archive.stored
+    assert only(ledger)["status"] == "failed", "the next attempt finds its work done, and removes"
+
+
+def test_a_skip_keeps_what_is_whole_and_clears_the_rest(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    archive.series = fast(1)
+    ledger.waiting[0]["supersedes"] = [earlier(), earlier("2.25.5", complete=False)]
+    make().step()
+    outcome = only(ledger)
+    assert (outcome["status"], outcome["reason_code"]) == ("skipped", "single_slice")
+    assert archive.removed == outcome["replaced"] == ["2.25.5"]
+    (warning,) = outcome["warnings"]
+    assert "2.25.1 of reconstruction 1 stays in the archive" in warning
+
+
+def test_nothing_is_stored_before_the_ledger_knows(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    ledger.troubles["announce series"] = [LedgerUnavailable("away"), LedgerUnavailable("away")]
+    make().step()
+    assert only(ledger)["status"] == "done"
+    ledger.waiting = [{**MemoryLedger().waiting[0], "id": 1}]
+    ledger.troubles["announce series"] = [LeaseLost("another worker has it")]
+    archive.stored = []
+    make().step()
+    assert archive.stored == []
+    assert len(ledger.outcomes) == 1, "who has lost the lease reports nothing"
+
+
+def test_a_worker_that_is_stopped_does_not_wait_to_store(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    ledger.troubles["announce series"] = [LedgerUnavailable("away")] * 1000
+    worker = make()
+    threading.Timer(0.3, worker.stop).start()
+    worker.step()
+    assert (archive.stored, ledger.outcomes) == ([], [])
+
+
+def test_a_store_ends_when_the_lease_has_run_out(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own clock: an API that cannot be asked cannot say that another one has it."""
+    monkeypatch.setitem(globals(), "LEASE_S", 0.1)
+    ledger.troubles["renew"] = [LedgerUnavailable("away")] * 1000
+    stored = []
+
+    def slow(datasets: Any, check: Any = None) -> StoredSeries:
+        for dataset in datasets:
+            check()
+            stored.append(dataset)
+            time.sleep(0.15)
+        raise AssertionError("the check did not end it")
+
+    archive.store = slow  # type: ignore[method-assign]  # as the real one calls back
+    assert make(lease_s=0.1).step() is True
+    assert len(stored) == 1
+    assert ledger.outcomes == []
+
+
+# --- guards, models ---------------------------------------------------------------------------
+
+
+def test_a_result_that_fails_a_guard_is_not_stored_and_not_tried_again(
+    ledger: MemoryLedger,
+    archive: MemoryArchive,
+    engine: Engine,
+    make: MakeWorker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def inverted(_: Reconstructor, images: Any) -> Any:
+        return images.max() - images
+
+    monkeypatch.setattr(Reconstructor, "_network", inverted)
+    archive.series = fast(3, pixels=noisy_pixels())
+    make().step()
+    outcome = only(ledger)
+    assert (outcome["status"], outcome["permanent"]) == ("failed", True)
+    assert outcome["reason_code"].startswith("guard_")
+    uid = archive.series[0].SOPInstanceUID
+    assert f"slice 1 of 3 (source {uid})" in outcome["error"]
+    assert outcome["reason"] == outcome["error"]
+    assert outcome["rule"] == "default: accelerated"
+    assert outcome["acquisition"]["in_plane_factor"] == 2.0
+    assert outcome["model_sha256"] == engine.provenance.model_sha256
+    assert outcome["strength"] == 1.0
+    assert archive.stored == []
+
+
+def test_what_a_guard_measured_stands_in_the_ledger(
+    ledger: MemoryLedger, make: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"slice": 2, "value": 3.5, "limit": 3.0}
+
+    def refuse(*_: Any) -> Any:
+        raise GuardFailed("rms_change", "guard rms_change: slice 2", facts)
+
+    monkeypatch.setattr("halfscan_plugin.reconstruction.check", refuse)
+    make().step()
+    outcome = only(ledger)
+    assert outcome["reason_code"] == "guard_rms_change"
+    assert outcome["quality"] == facts
+
+
+def noisy_pixels() -> Any:
+    rng = np.random.default_rng(5)
+    discs = np.hypot(*np.mgrid[-24:24, -24:24]) < 15
+    images = 100 + 1500 * discs + rng.normal(0, 30, (3, 48, 48))
+    return np.clip(images, 0, 4095).astype(np.uint16)
+
+
+def test_a_rule_that_names_a_model_that_is_not_here(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    rule = Rule("elsewhere", "reconstruct", (), "by_rule", "as asked", model="not-here")
+    make(rules=Rules((rule,))).step()
+    outcome = only(ledger)
+    assert outcome["status"] == "failed"
+    assert "not-here" in outcome["error"]
+
+
+def test_a_rule_chooses_strength_and_its_name_stands_in_the_ledger(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    rule = Rule("half", "reconstruct", (), "by_rule", "as asked", strength=0.5)
+    make(rules=Rules((rule,))).step()
+    outcome = only(ledger)
+    assert (outcome["rule"], outcome["strength"]) == ("half", 0.5)
+    assert outcome["reason_code"] == "by_rule"
+
+
+# --- questions about series -------------------------------------------------------------------
+
+
+def question(**asked: str) -> dict[str, Any]:
+    both = {"orthanc_series_id": None, "series_instance_uid": None}
+    return {"id": 5, "lease_token": "q", **both, **asked}
+
+
+@pytest.fixture
+def inspector(ledger: MemoryLedger, archive: MemoryArchive) -> Inspector:
+    return Inspector(ledger, archive, Rules(), name="w", poll_s=0.01)
+
+
+def test_nobody_asks(inspector: Inspector, ledger: MemoryLedger) -> None:
+    assert inspector.step() is False
+    assert ledger.answers == []
+
+
+def test_an_answer_is_what_the_command_says(
+    inspector: Inspector, ledger: MemoryLedger, archive: MemoryArchive
+) -> None:
+    archive.found = {"1.2": [SERIES_ID]}
+    ledger.questions = [question(series_instance_uid="1.2"), question(orthanc_series_id=SERIES_ID)]
+    assert inspector.step() is True
+    assert inspector.step() is True
+    by_uid, by_id = ledger.answers
+    assert by_uid == by_id == {"status": "done", "result": inspect_series(archive.series)}
+    assert by_uid["result"]["decision"] == "reconstruct"
+    assert (archive.fetched, archive.stored) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("found", "trouble", "code", "says"),
+    [
+        ([], None, "series_not_found", "the archive has no series 1.2"),
+        (["a", "b"], None, "ambiguous_series", "2 series 1.2: ask by orthanc_series_id"),
+        ([SERIES_ID], SeriesNotFound("gone"), "series_not_found", "gone"),
+        ([SERIES_ID], ArchiveUnavailable("away"), "archive_unavailable", "away"),
+        ([SERIES_ID], UnreadableSeries("damaged_file", "cut"), "damaged_file", "cut"),
+        ([SERIES_ID], KeyError("Doe^Jane"), "unexpected", "unexpected KeyError"),
+    ],
+)
+def test_a_question_without_an_answer(
+    inspector: Inspector,
+    ledger: MemoryLedger,
+    archive: MemoryArchive,
+    found: list[str],
+    trouble: Exception | None,
+    code: str,
+    says: str,
+) -> None:
+    archive.found = {"1.2": found}
+    if trouble is not None:
+        archive.troubles["headers"] = trouble
+    ledger.questions = [question(series_instance_uid="1.2")]
+    assert inspector.step() is True
+    (answer,) = ledger.answers
+    assert (answer["status"], answer["error_code"]) == ("failed", code)
+    assert says in answer["error"]
+    assert "Doe" not in json.dumps(answer)
+
+
+def test_a_question_that_another_worker_has_is_left(
+    inspector: Inspector, ledger: MemoryLedger
+) -> None:
+    ledger.questions = [question(orthanc_series_id=SERIES_ID)]
+    ledger.troubles["finish inspection"] = [LeaseLost("taken")]
+    assert inspector.step() is True
+    assert ledger.answers == []
+
+
+def test_the_thread_of_questions_outlives_an_api_that_is_away(
+    inspector: Inspector, ledger: MemoryLedger
+) -> None:
+    ledger.questions = [question(orthanc_series_id=SERIES_ID)]
+    ledger.troubles["claim inspection"] = [LedgerUnavailable("away"), LedgerUnavailable("away")]
+    stop = threading.Event()
+    thread = threading.Thread(target=inspector.run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not ledger.answers and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(ledger.answers) == 1
+
+
+def test_an_api_that_knows_no_inspections_ends_the_thread(
+    inspector: Inspector, ledger: MemoryLedger
+) -> None:
+    ledger.troubles["claim inspection"] = [LedgerRefused("answered 404")]
+    inspector.run(threading.Event())
+
+
+def test_a_question_does_not_wait_behind_a_long_series(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    release = threading.Event()
+    store = archive.store
+
+    def slow(datasets: Any, check: Any = None) -> StoredSeries:
+        assert release.wait(20)
+        return store(datasets, check)
+
+    archive.store = slow  # type: ignore[method-assign]  # the same, held up
+    worker = make()
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    ledger.questions = [question(orthanc_series_id=SERIES_ID)]
+    deadline = time.monotonic() + 20
+    while not ledger.answers and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (len(ledger.answers), ledger.outcomes) == (1, [])
+    release.set()
+    while not ledger.outcomes and time.monotonic() < deadline:
+        time.sleep(0.01)
+    worker.stop()
+    thread.join(10)
+    assert only(ledger)["status"] == "done"
+    assert not any(t.name == "halfscan-inspector" for t in threading.enumerate())

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from halfscan_plugin.errors import BadInput
-from halfscan_plugin.settings import PREFIX, WorkerSettings
+from halfscan_plugin.settings import PREFIX, ArchiveSettings, WorkerSettings
 
 TOKEN = {"HALFSCAN_WORKER_TOKEN": "s3cret"}
 
@@ -27,6 +27,9 @@ def test_a_token_is_enough() -> None:
     assert str(settings.orthanc_url) == "http://127.0.0.1:8042/"
     assert (settings.strength, settings.device, settings.lease_s) == (1.0, "cpu", 60)
     assert settings.model is None
+    assert settings.rules is None
+    assert settings.transfer_syntax == "uncompressed"
+    assert settings.outside == "warn"
 
 
 def test_the_name_tells_host_and_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +50,10 @@ def test_every_setting_may_be_given(tmp_path: Path) -> None:
         "NAME": "gpu-1",
         "MODEL": "dbpn-s",
         "WEIGHTS": str(tmp_path),
+        "RULES": str(tmp_path / "rules.toml"),
         "STRENGTH": "0.5",
+        "TRANSFER_SYNTAX": "source",
+        "OUTSIDE": "skip",
         "DEVICE": "cuda",
         "THREADS": "2",
         "LEASE_S": "30",
@@ -60,6 +66,9 @@ def test_every_setting_may_be_given(tmp_path: Path) -> None:
     assert settings.orthanc_password == "p w"
     assert (settings.threads, settings.lease_s, settings.poll_s) == (2, 30, 0.5)
     assert settings.weights == tmp_path
+    assert settings.rules == tmp_path / "rules.toml"
+    assert settings.transfer_syntax == "source"
+    assert settings.outside == "skip"
 
 
 def test_settings_do_not_change() -> None:
@@ -81,7 +90,7 @@ def test_arguments_win_where_they_are_given() -> None:
         ("HALFSCAN_TOKEN", "did you mean HALFSCAN_WORKER_TOKEN?"),
         ("HALFSCAN_WORKER_ORTANC_URL", "did you mean HALFSCAN_WORKER_ORTHANC_URL?"),
         ("HALFSCAN_WORKER_", "HALFSCAN_WORKER_"),
-        ("HALFSCAN_ZZ_ZZZ_ZZZZZZZZZZZ", "known: HALFSCAN_WORKER_API_URL, "),
+        ("HALFSCAN_ZZ_ZZZ_ZZZZZZZZZZZ", "known: HALFSCAN_WORKER_ORTHANC_URL, "),
     ],
 )
 def test_an_unknown_name_is_refused_with_a_hint(name: str, hint: str) -> None:
@@ -121,6 +130,9 @@ def test_the_apis_own_settings_and_strangers_are_none_of_ours() -> None:
         ("LEASE_S", "999999", "less than or equal to 3600"),
         ("POLL_S", "0", "greater than 0"),
         ("POLL_S", "inf", "less than or equal to 300"),
+        ("OUTSIDE", "store", "'warn' or 'skip'"),
+        ("TRANSFER_SYNTAX", "jpeg", "'uncompressed' or 'source'"),
+        ("RULES", "[[rule]]\nname = 1", "the path of a rules file, not what stands in it"),
         ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("LOG_FORMAT", "xml", "'console' or 'json'"),
         ("NAME", "n" * 65, "at most 64"),
@@ -152,6 +164,20 @@ def test_a_bad_token_is_refused_and_not_shown(token: str) -> None:
     message = refusal({"HALFSCAN_WORKER_TOKEN": token})
     assert "HALFSCAN_WORKER_TOKEN must be one word" in message
     assert token not in message
+
+
+def test_looking_at_the_archive_needs_no_token(tmp_path: Path) -> None:
+    environ = {
+        "HALFSCAN_WORKER_TOKEN_FILE": str(tmp_path / "closed to me"),
+        "HALFSCAN_WORKER_ORTHANC_USERNAME": "reader",
+        "HALFSCAN_WORKER_RULES": "rules.toml",
+        "HALFSCAN_WORKER_STRENGTH": "0.5",
+    }
+    settings = ArchiveSettings.load(environ, orthanc_url="http://archive:8042")
+    assert (settings.orthanc_username, settings.rules) == ("reader", Path("rules.toml"))
+    assert str(settings.orthanc_url) == "http://archive:8042/"
+    with pytest.raises(BadInput, match="HALFSCAN_WORKER_ORTANC_URL is not a setting"):
+        ArchiveSettings.load({"HALFSCAN_WORKER_ORTANC_URL": "1"})
 
 
 def test_a_secret_from_a_file(tmp_path: Path) -> None:
