@@ -10,14 +10,14 @@ PYTHON ?= python3
 VENV := .venv
 # Debian's packages: what the archive needs, and what the tests need on top.
 DEMO_PACKAGES := orthanc orthanc-python orthanc-dicomweb dcmtk python3-venv
-TEST_PACKAGES := $(DEMO_PACKAGES) docker-compose postgresql dicom3tools
+TEST_PACKAGES := $(DEMO_PACKAGES) docker-compose postgresql dicom3tools chromium curl jq dcm2niix
 
 help:
 	@echo "make demo   the whole stack on loopback, with a simulated exam (Ctrl-C ends it)"
 	@echo "make test   all tests, those against a real Orthanc included"
 	@echo "make lint   ruff, ruff format and mypy --strict"
 	@echo "make train  install the training extra into .venv-train and train (about an hour)"
-	@echo "make clean  remove the virtual environments"
+	@echo "make clean  remove the virtual environments and the OHIF viewer of the tests"
 
 demo: $(VENV)/.runtime
 	@bin/install-packages $(DEMO_PACKAGES)
@@ -25,6 +25,7 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.test
 	@bin/install-packages $(TEST_PACKAGES)
+	@bin/get-ohif .ohif
 	@$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
 
 lint: $(VENV)/.test
@@ -51,4 +52,4 @@ system:
 	@bin/install-packages python3-venv
 
 clean:
-	rm -rf $(VENV) .venv-train
+	rm -rf $(VENV) .venv-train .ohif
