@@ -162,7 +162,7 @@ def drain(url: str, worker: str) -> list[int]:
     others are up.
     """
     database = Database(make_url(url), pool_size=1)
-    ids = []
+    ids: list[int] = []
     while True:
         with database.write() as session:
             row, _ = service.claim(session, worker=worker, lease_s=600, now=utc_now())

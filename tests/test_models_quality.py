@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from halfscan_models import Reconstructor, load_reconstructor
 from halfscan_models.errors import ModelFileError
-from halfscan_models.quality import Quality, SliceQuality, input_figures, structured_share
+from halfscan_models.quality import FURTHEST, Quality, SliceQuality, input_figures, structured_share
 from halfscan_models.registry import WEIGHTS, find_model, list_models
 
 Image = npt.NDArray[np.float64]
@@ -161,13 +161,13 @@ def test_far_beyond_the_training_the_network_counts_less(network: Reconstructor)
     assert shares[0] == 1.0
     assert shares == sorted(shares, reverse=True)
     assert shares[3] < 0.1
-    assert max(furthest) <= 8.0
+    assert max(furthest) <= FURTHEST
 
 
 def test_no_pixel_goes_far(network: Reconstructor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reconstructor, "_network", lambda _, images: 3.0 * images.astype(float))
     (one,) = quality(network, magnitude(tissues())).slices
-    assert one.largest_change == pytest.approx(8.0, rel=1e-3)
+    assert one.largest_change == pytest.approx(FURTHEST, rel=1e-3)
 
 
 def test_a_slice_without_noise_lies_nowhere(network: Reconstructor) -> None:

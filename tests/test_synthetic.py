@@ -121,10 +121,10 @@ def test_snr_is_the_one_that_was_asked_for(snr: float) -> None:
 
 
 def test_pairs_are_in_units_of_the_noise() -> None:
-    """The difference of a pair has a spread of about one, whatever the picture."""
+    """The difference of a pair spreads by about one in quiet places, by more where noise grows."""
     noisy, clean = BatchMaker(replace(SMALL, scenes=20, uses=100), 40, seed=3).batch(0)
     spread = (noisy - clean).std(axis=(1, 2))
-    assert 0.5 < np.median(spread) < 1.2
+    assert 0.8 < np.median(spread) < 1.6
 
 
 def test_the_run_that_made_the_weights_can_be_read() -> None:

@@ -1,6 +1,7 @@
 """Training, export and reload on a tiny network."""
 
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,13 +14,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is installed for training only")
 pytest.importorskip("onnx", reason="ONNX's tools are installed for training only")
 
-from halfscan_models import load_reconstructor  # noqa: E402 - after the skip
+from halfscan_models import estimate_noise, load_reconstructor, noise_map  # noqa: E402 - after the skip
 from halfscan_models.errors import TrainingError  # noqa: E402 - after the skip
 from halfscan_models.network import BackProjectionNetwork  # noqa: E402 - needs PyTorch
 from halfscan_models.training import train as loop  # noqa: E402 - needs PyTorch
+from halfscan_models.training.level import train_level  # noqa: E402 - needs PyTorch
 from halfscan_models.training.optimizer import _orthogonal  # noqa: E402 - needs PyTorch
 from halfscan_models.training.settings import NetworkSettings, RunSettings  # noqa: E402 - as above
-from halfscan_models.training.synthetic import PairSettings  # noqa: E402 - as above
+from halfscan_models.training.synthetic import BatchMaker, PairSettings  # noqa: E402 - as above
 from halfscan_models.training.train import (  # noqa: E402 - needs PyTorch
     learning_rate,
     progress_of,
@@ -131,6 +133,52 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     for index, moments in whole["optimizer"]["state"].items():
         for name, value in moments.items():
             assert torch.equal(parts["optimizer"]["state"][index][name], value), name
+
+
+def test_processes_train_one_network_together(tmp_path: Path) -> None:
+    """A step of two processes is a step on the crops of both."""
+    settings = dataclasses.replace(tiny(tmp_path, 1), bfloat16=False, device="cpu", warmup=1e-9)
+    pairs = dataclasses.replace(settings.pairs, pools=2)
+    train(dataclasses.replace(settings, pairs=pairs, processes=2))
+    together = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
+    torch.manual_seed(settings.seed)
+    state = loop._fresh(settings)
+    maker = BatchMaker(pairs, settings.crops, settings.seed)
+    both = [np.concatenate(parts) for parts in zip(maker.batch(0), maker.batch(1), strict=True)]
+    noisy, clean = (torch.from_numpy(part)[:, None] for part in both)
+    loop._step(settings, state, noisy, clean, learning_rate(settings, 0.0))
+    for name, weight in state.network.state_dict().items():
+        torch.testing.assert_close(together[name], weight, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 1}, {"device": "auto"}, {"processes": 3}])
+def test_processes_that_cannot_share_a_run_are_refused(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    pairs = dataclasses.replace(tiny(tmp_path).pairs, pools=2)
+    right: dict[str, Any] = {"processes": 2, "workers": 0, "device": "cpu", "pairs": pairs}
+    dataclasses.replace(tiny(tmp_path), **right)
+    with pytest.raises(TrainingError, match="process"):
+        dataclasses.replace(tiny(tmp_path), **(right | wrong))
+
+
+def test_the_noise_network_learns_and_is_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(tiny(tmp_path, 60), crops=8, learning_rate=4e-3)
+    pairs = dataclasses.replace(settings.pairs, matrix=64, crop=64, scenes=12, uses=100)
+    path = train_level(dataclasses.replace(settings, pairs=pairs))
+    monkeypatch.setattr(noise_map, "_WEIGHTS", path)
+    monkeypatch.setattr(noise_map, "_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    noise_map._session.cache_clear()
+    try:
+        noisy = np.abs(30 + 4 * np.random.default_rng(3).normal(size=(96, 84)))
+        noise = estimate_noise(noisy)
+    finally:
+        noise_map._session.cache_clear()
+    assert noise.sd_map.shape == (96, 84)
+    assert noise.sd == pytest.approx(4.0, rel=0.5)
+    assert noise.sd_map.std() > 0.0  # it is the network's
 
 
 def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         VolumeError,
     )
     from halfscan_models.noise import estimate_noise_sd
+    from halfscan_models.noise_map import NoiseEstimate, estimate_noise
     from halfscan_models.reconstruct import (
         Quality,
         Reconstruction,
@@ -32,11 +33,13 @@ _HOME = {
     "ModelNotFoundError": "errors",
     "ModelSpec": "registry",
     "ModelsError": "errors",
+    "NoiseEstimate": "noise_map",
     "Quality": "reconstruct",
     "Reconstruction": "reconstruct",
     "Reconstructor": "reconstruct",
     "SliceQuality": "reconstruct",
     "VolumeError": "errors",
+    "estimate_noise": "noise_map",
     "estimate_noise_sd": "noise",
     "find_model": "registry",
     "list_models": "registry",
@@ -49,11 +52,13 @@ __all__ = [
     "ModelNotFoundError",
     "ModelSpec",
     "ModelsError",
+    "NoiseEstimate",
     "Quality",
     "Reconstruction",
     "Reconstructor",
     "SliceQuality",
     "VolumeError",
+    "estimate_noise",
     "estimate_noise_sd",
     "find_model",
     "list_models",

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from halfscan_models.errors import DeviceError, ModelFileError
-from halfscan_models.registry import ModelSpec
 
 Images = npt.NDArray[np.float32]  # (slice, row, column)
 
@@ -20,6 +19,8 @@ _MARGIN = 16
 # reach matters. The network needs about a kilobyte per pixel while it runs.
 _TILE = 528
 _OVERLAP = 48
+# The network works on blocks of so many pixels; frame, tile and overlap are multiples of it.
+_BLOCK = 4
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -39,7 +40,7 @@ def run_network(session: Any, images: Images) -> npt.NDArray[np.float64]:
     Parameters
     ----------
     session : onnxruntime.InferenceSession
-        The network: "image" (batch, 1, row, column) with an even matrix.
+        The network: "image" (batch, 1, row, column), both a multiple of 4.
     images : ndarray
         (slice, row, column), any matrix.
 
@@ -51,7 +52,7 @@ def run_network(session: Any, images: Images) -> npt.NDArray[np.float64]:
     rows, columns = images.shape[1:]
     framed = np.pad(
         images,
-        ((0, 0), (_MARGIN, _MARGIN + rows % 2), (_MARGIN, _MARGIN + columns % 2)),
+        ((0, 0), (_MARGIN, _MARGIN + -rows % _BLOCK), (_MARGIN, _MARGIN + -columns % _BLOCK)),
         mode="reflect",
     )
     answer = np.empty(images.shape, dtype=np.float64)
@@ -68,15 +69,15 @@ def run_network(session: Any, images: Images) -> npt.NDArray[np.float64]:
     return answer
 
 
-def open_session(content: bytes, spec: ModelSpec, device: str, threads: int | None) -> Any:
+def open_session(content: bytes, file: str, device: str, threads: int | None) -> Any:
     """Load a network.
 
     Parameters
     ----------
     content : bytes
         The ONNX file.
-    spec : ModelSpec
-        The model, for messages.
+    file : str
+        Its name, for messages.
     device : {"cpu", "cuda"}
         Where to run.
     threads : int, optional
@@ -113,9 +114,7 @@ def open_session(content: bytes, spec: ModelSpec, device: str, threads: int | No
     try:
         session = onnxruntime.InferenceSession(content, options, providers=[provider])
     except Exception as error:  # ONNX Runtime's errors have no common root but Exception
-        raise ModelFileError(
-            f"ONNX Runtime cannot load {spec.file} on {device!r}: {error}"
-        ) from error
+        raise ModelFileError(f"ONNX Runtime cannot load {file} on {device!r}: {error}") from error
     if provider not in session.get_providers():
         raise DeviceError(f"device {device!r} is not usable: ONNX Runtime fell back to the CPU")
     return session
@@ -140,17 +139,17 @@ def _import_onnxruntime() -> Any:
 def _tiles(length: int) -> Iterator[_Tile]:
     """Cover one axis with tiles of like size; one is enough where the axis is not too long.
 
-    Tiles begin at even pixels: the network works on pairs of pixels, and a tile that began between
-    two pairs would not give the same answer as the whole.
+    Tiles begin where the network's blocks do: one that began within a block would not give the
+    same answer as the whole.
     """
-    even = length + length % 2
-    count = -(-even // _TILE)
+    whole = length + -length % _BLOCK
+    count = -(-whole // _TILE)
     if count == 1:
-        yield _Tile(slice(0, even), slice(0, length), slice(_MARGIN, _MARGIN + length))
+        yield _Tile(slice(0, whole), slice(0, length), slice(_MARGIN, _MARGIN + length))
         return
-    size = 2 * -(-even // (2 * count))
+    size = _BLOCK * -(-whole // (_BLOCK * count))
     for first in range(0, length, size):
         last = min(first + size, length)
-        start, stop = max(0, first - _OVERLAP), min(first + size + _OVERLAP, even)
+        start, stop = max(0, first - _OVERLAP), min(first + size + _OVERLAP, whole)
         within = _MARGIN + first - start
         yield _Tile(slice(start, stop), slice(first, last), slice(within, within + last - first))

@@ -9,15 +9,16 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from halfscan_models.noise import estimate_noise_sd
+from halfscan_models.noise_map import QUIET
 from halfscan_models.registry import ModelSpec, TrainedRange
 
 Image = npt.NDArray[np.float64]  # (row, column)
 
 # Below this the magnitude of a pixel is noise more than signal [noise SDs].
 DARK = 2.5
-# No pixel moves further than this [noise SDs]: noise that varies twofold within a slice stays
-# below, and what a network does beyond is not noise reduction.
-FURTHEST = 8.0
+# No pixel moves further than this [noise SDs of quiet places]: noise that is twice as strong
+# elsewhere stays below, and what a network does beyond is not noise reduction.
+FURTHEST = 10.0
 BRIGHT = 99.0  # percentile of the pixels that stands for the bright signal
 # Side of the windows in which the residual is compared with anatomy [pixels].
 _WINDOW = 8
@@ -38,8 +39,8 @@ class SliceQuality:
     Attributes
     ----------
     noise_before, noise_after : float
-        Estimated noise standard deviation of the source and of the result [stored units]. In the
-        result this is what is left in quiet places, noise or fine texture.
+        Estimated noise standard deviation of the source where it is quiet, and what is left in
+        quiet places of the result, noise or fine texture [stored units].
     mean_change, largest_change : float
         Mean and largest absolute difference between result and source, in units of
         `noise_before`; 0 where no noise was found, because the slice is then unchanged. A largest
@@ -47,11 +48,15 @@ class SliceQuality:
     structured_share : float or None
         Share of what was removed that follows the anatomy (`structured_share`): near 0 for noise,
         large for edges. None where nothing was removed or the slice shows too little signal.
+    noise_variation : float
+        Noise of the roughest tenth of the source over that of its quietest tenth, by the map of
+        the noise (`halfscan_models.noise_map`); 1 where no noise was found. Above about 1.5, coils
+        and acceleration make the noise uneven, or fine structure passes for noise.
     applied : float
         Share of the network's answer that was used, besides `strength`: below 1 where the signal
         is far higher than the network was trained on.
     limited_share : float
-        Share of the pixels that the network would have moved by more than 8 noise SDs, and that
+        Share of the pixels that the network would have moved by more than 10 noise SDs, and that
         were held back there.
     signal_to_noise, peak_to_bright, dark_share : float or None
         What the slice looks like (`InputFigures`); None where no noise was found.
@@ -67,6 +72,7 @@ class SliceQuality:
     mean_change: float
     largest_change: float
     structured_share: float | None = None
+    noise_variation: float = 1.0
     applied: float = 1.0
     limited_share: float = 0.0
     signal_to_noise: float | None = None
@@ -256,6 +262,7 @@ def slice_quality(
     answer: Image,
     level: float,
     *,
+    sd_map: Image,
     applied: float,
     limited_share: float,
     trained: TrainedRange | None,
@@ -270,6 +277,8 @@ def slice_quality(
         (row, column) what the network itself made of it [stored units].
     level : float
         Noise standard deviation of the source [stored units], above 0.
+    sd_map : ndarray
+        (row, column) noise standard deviation of the source from place to place [stored units].
     applied : float
         Share of the network's answer that was used, besides the strength.
     limited_share : float
@@ -281,6 +290,7 @@ def slice_quality(
     figures = input_figures(units)
     facts = {
         **asdict(figures),
+        "noise_variation": _variation(sd_map),
         "applied": applied,
         "limited_share": limited_share,
         "outside": figures.outside(trained),
@@ -298,6 +308,11 @@ def slice_quality(
         structured_share=structured,
         **facts,
     )
+
+
+def _variation(sd_map: Image) -> float:
+    low, high = np.percentile(sd_map, [QUIET, 100.0 - QUIET])
+    return float(high / low)
 
 
 def _windows(image: Image) -> Image:

@@ -19,8 +19,8 @@ from scipy.ndimage import gaussian_filter
 
 from halfscan_models.errors import VolumeError
 from halfscan_models.inference import open_session, run_network
-from halfscan_models.noise import estimate_noise_sd
-from halfscan_models.orientation import canonical_views, distinct
+from halfscan_models.noise_map import NoiseEstimate, estimate_noise
+from halfscan_models.orientation import View, canonical_views, distinct
 from halfscan_models.quality import (
     BRIGHT,
     FURTHEST,
@@ -196,21 +196,18 @@ class Reconstructor:
         """Restore one slice in the orientation that its content prefers."""
         image = source.astype(np.float64)
         groups = distinct(canonical_views(image), image)
-        levels = [_noise_level(pictures[0][1]) for pictures in groups]
-        if not groups or min(levels) == 0.0:
+        noises = [_noise(pictures[0][1]) for pictures in groups]
+        if not groups or min(noise.sd for noise in noises) == 0.0:
             return RestoredSlice(source.copy(), SliceQuality(0.0, 0.0, 0.0, 0.0))
-        level = float(np.mean(levels))
+        level = float(np.mean([noise.sd for noise in noises]))
+        sd_map = _turned_back(groups, [noise.sd_map for noise in noises], image.shape)
         view, before = groups[0][0]
         applied = self._applied(before / level)
         answer, full = image, image
         if strength > 0.0:
-            answers = [
-                other.back(restored, image.shape)
-                for pictures, own in zip(groups, levels, strict=True)
-                for restored in [self._answer(pictures[0][1], own)]
-                for other, _ in pictures
-            ]
-            answer = sum(answers[1:], answers[0]) / len(answers)
+            pictures = [pictures[0][1] for pictures in groups]
+            answers = [self._answer(p, n.sd) for p, n in zip(pictures, noises, strict=True)]
+            answer = _turned_back(groups, answers, image.shape)
             full = image + applied * (answer - image)
         reach = FURTHEST * level
         limited = np.clip(full, image - reach, image + reach)
@@ -222,6 +219,7 @@ class Reconstructor:
             view.of(answer),
             level,
             applied=applied,
+            sd_map=view.of(sd_map),
             limited_share=float(np.mean(np.abs(view.of(full) - before) > reach)),
             trained=self.spec.trained,
         )
@@ -287,7 +285,7 @@ def load_reconstructor(
         `device` is unknown or not there, or `threads` is below 1.
     """
     spec = find_model(name, weights=weights)
-    session = open_session(read_weights(spec, weights=weights), spec, device, threads)
+    session = open_session(read_weights(spec, weights=weights), spec.file, device, threads)
     return Reconstructor(spec, session, device)
 
 
@@ -325,12 +323,24 @@ def _single(source: Images, index: int) -> npt.NDArray[np.float32]:
         return np.asarray(source[index]).astype(np.float32, copy=False)
 
 
-def _noise_level(picture: Image) -> float:
+def _noise(picture: Image) -> NoiseEstimate:
     """Estimate the noise; 0 where the rounding of the stored values explains what is found."""
-    level = estimate_noise_sd(picture)
+    noise = estimate_noise(picture)
     values = np.unique(picture)
     step = float(np.diff(values).min()) if values.size > 1 else 0.0
-    return level if level > _ROUNDING * step else 0.0
+    return noise if noise.sd > _ROUNDING * step else NoiseEstimate(0.0, np.zeros(picture.shape))
+
+
+def _turned_back(
+    groups: list[list[tuple[View, Image]]], parts: list[Image], shape: tuple[int, ...]
+) -> Image:
+    """Mean over all views of what was made of each group's picture, where it belongs."""
+    back = [
+        view.back(part, shape)
+        for pictures, part in zip(groups, parts, strict=True)
+        for view, _ in pictures
+    ]
+    return sum(back[1:], back[0]) / len(back)
 
 
 def _keep_local_mean(source: Image, answer: Image) -> Image:

@@ -87,7 +87,7 @@ def comparison_tasks(
 
 def compare(task: Task, restore: Restore) -> ComparedImage:
     """Run all methods that are installed on one task."""
-    from halfscan_models.noise import estimate_noise_sd  # noqa: PLC0415  (keeps imports acyclic)
+    from halfscan_models.noise_map import estimate_noise  # noqa: PLC0415  (keeps imports acyclic)
 
     case = task.noisy()
     results: dict[str, npt.ArrayLike] = {"noisy": case.noisy, "network": restore(case.noisy)}
@@ -105,7 +105,7 @@ def compare(task: Task, restore: Restore) -> ComparedImage:
         task.number,
         task.condition.name,
         task.share,
-        estimate_noise_sd(case.noisy) / case.noise_sd,
+        estimate_noise(case.noisy).sd / case.noise_sd,
         {method: likeness(image, case.truth) for method, image in results.items()},
     )
 

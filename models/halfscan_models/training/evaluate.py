@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from halfscan_models.errors import ModelsError
+from halfscan_models.noise import estimate_noise_sd
+from halfscan_models.noise_map import QUIET, estimate_noise
 from halfscan_models.reconstruct import Reconstructor, load_reconstructor
 from halfscan_models.registry import WEIGHTS
-from halfscan_models.training.synthetic import PairSettings, measure
+from halfscan_models.training.synthetic import Measurement, PairSettings, measure
 
 # Neither a training run nor its validation starts from this number.
 _SEED = 555_000_111
@@ -40,7 +42,12 @@ class Result:
     gain_db, gain_worst_db : float
         Mean and smallest gain of an image [dB].
     noise_ratio, noise_ratio_low, noise_ratio_high : float
-        Median, tenth and ninetieth percentile of estimated over true noise standard deviation.
+        Median, tenth and ninetieth percentile over images of estimated over true noise standard
+        deviation in quiet places (the tenth percentile of the map).
+    windows_ratio, windows_ratio_low, windows_ratio_high : float
+        The same of the windows' estimate alone, the first guess.
+    map_error : float
+        Root mean square difference of the logarithms of estimated and true map, median over images.
     """
 
     snr: float
@@ -52,6 +59,10 @@ class Result:
     noise_ratio: float
     noise_ratio_low: float
     noise_ratio_high: float
+    windows_ratio: float
+    windows_ratio_low: float
+    windows_ratio_high: float
+    map_error: float
 
 
 def evaluate(
@@ -94,8 +105,10 @@ def _at(network: Reconstructor, images: int, settings: PairSettings, ratio: floa
         for restored, pair in zip(answer.volume, pairs, strict=True)
     ]
     gains = np.subtract(after, before)
-    # The images are in units of their noise.
-    low, middle, high = np.percentile(answer.noise_sd, (10, 50, 90))
+    quiet = [np.percentile(pair.noise_sd, QUIET) for pair in pairs]
+    low, middle, high = np.percentile(answer.noise_sd / quiet, (10, 50, 90))
+    windows = np.array([estimate_noise_sd(pair.noisy) for pair in pairs]) / quiet
+    windows_low, windows_middle, windows_high = np.percentile(windows, (10, 50, 90))
     return Result(
         snr=ratio,
         images=images,
@@ -106,7 +119,17 @@ def _at(network: Reconstructor, images: int, settings: PairSettings, ratio: floa
         noise_ratio=round(float(middle), 3),
         noise_ratio_low=round(float(low), 3),
         noise_ratio_high=round(float(high), 3),
+        windows_ratio=round(float(windows_middle), 3),
+        windows_ratio_low=round(float(windows_low), 3),
+        windows_ratio_high=round(float(windows_high), 3),
+        map_error=round(float(np.median([_map_error(pair) for pair in pairs])), 3),
     )
+
+
+def _map_error(pair: Measurement) -> float:
+    seen = pair.noisy > 0.0
+    error = np.log(estimate_noise(pair.noisy).sd_map / pair.noise_sd)[seen]
+    return float(np.sqrt(np.mean(error**2)))
 
 
 def main(arguments: list[str] | None = None) -> int:

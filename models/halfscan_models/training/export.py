@@ -12,7 +12,7 @@ from halfscan_models.network import BackProjectionNetwork
 from halfscan_models.training.settings import RunSettings
 
 # Old enough for every ONNX Runtime that is supported, new enough for all the layers used.
-_OPSET = 17
+OPSET = 17
 
 
 def export_model(
@@ -59,7 +59,7 @@ def export_model(
             input_names=["image"],
             output_names=["restored"],
             dynamic_axes={"image": free, "restored": free},
-            opset_version=_OPSET,
+            opset_version=OPSET,
             dynamo=False,
         )
     network.to(device)

@@ -40,15 +40,19 @@ class RunSettings:
         decay, and the largest norm of the gradient.
     average : float
         Decay of the running average of the weights; the average is what is validated and exported.
-    charbonnier : float
-        Rounding of the loss near zero [units of the noise].
+    error_floor : float
+        Mean squared error of a crop [squared units of the noise] below which less counts less. The
+        loss is the logarithm of that error, averaged over crops: every crop counts alike, plain
+        tissue where little error is left as much as heavy texture, as in a mean of PSNRs.
     device : str
         "auto" (a GPU where there is one), "cpu" or "cuda".
     bfloat16 : bool
         Whether the arithmetic of the units is done in bfloat16; weights and sums stay in float32.
-    threads, workers : int
-        Threads of the arithmetic on a CPU, and processes that make pairs; with 0 workers the
-        training process makes them itself.
+    processes, threads : int
+        Processes that train together on a CPU, each with `crops` crops a step, and threads of each.
+    workers : int
+        Processes that make pairs; with 0 the training process makes them itself, and with more
+        than one that trains it must.
     log_every : int
         Steps between log lines.
     checkpoint_minutes : float
@@ -69,10 +73,11 @@ class RunSettings:
     weight_decay: float = 1e-5
     gradient_limit: float = 1.0
     average: float = 0.999
-    charbonnier: float = 0.05
+    error_floor: float = 0.003
     device: str = "auto"
     bfloat16: bool = True
-    threads: int = 2
+    processes: int = 1
+    threads: int = 1
     workers: int = 1
     log_every: int = 100
     checkpoint_minutes: float = 5.0
@@ -102,6 +107,17 @@ class RunSettings:
                 self.workers <= 0 or pairs.pools % self.workers == 0,
                 # Otherwise every worker would make every pool.
                 f"pairs.pools must be a multiple of workers ({self.workers}), got {pairs.pools!r}",
+            ),
+            (
+                self.processes == 1 or (self.workers == 0 and self.device == "cpu"),
+                f"more than one process ({self.processes!r}) needs device cpu and no workers",
+            ),
+            (
+                pairs.pools % max(self.processes, 1) == 0 and self.processes >= 1,
+                (
+                    f"pairs.pools must be a multiple of processes ({self.processes!r}), "
+                    f"got {pairs.pools!r}"
+                ),
             ),
             (
                 self.device in ("auto", "cpu", "cuda"),

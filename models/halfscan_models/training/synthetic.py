@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from halfscan_models.noise import estimate_noise_sd
 from halfscan_models.training.acquisition import Acquired, acquire
 from halfscan_models.training.scenes import draw_scene
 
@@ -25,10 +24,11 @@ __all__ = ["BatchMaker", "Measurement", "PairSettings", "make_batch", "measure"]
 Array = npt.NDArray[np.float64]
 Batch = npt.NDArray[np.float32]  # (crop, row, column)
 
-# Signal-to-noise ratios at which the estimator of inference is tried on each measured scene.
-_TRIED = np.geomspace(4.0, 200.0, 4)
 # Scenes in a row that may show the same simulated patient.
 _PATIENT_SCENES = 64
+# The level that the network is told is the noise of the quietest tenth of the image, as in
+# inference (`halfscan_models.noise_map`).
+_QUIET = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class PairSettings:
         Range of the ratio between the 99th percentile of the noise-free image and the standard
         deviation of the noise; drawn evenly on a logarithmic axis.
     sigma_error : float
-        Spread of the noise level that the network is told, as standard deviation of its
-        logarithm. It is applied to the level that the estimator of inference finds.
+        Spread of the noise level that the network is told about the true one, as standard deviation
+        of its logarithm: that of the estimator of inference.
     """
 
     matrix: int = 192
@@ -113,7 +113,7 @@ def measure(settings: PairSettings, rng: np.random.Generator, patient: int = 0) 
 def make_batch(
     images: int, settings: PairSettings, rng: np.random.Generator
 ) -> tuple[Batch, Batch]:
-    """Noisy and noise-free whole images, in units of the estimated noise.
+    """Noisy and noise-free whole images, in units of the noise in quiet places.
 
     Parameters
     ----------
@@ -127,13 +127,12 @@ def make_batch(
     Returns
     -------
     noisy, clean : ndarray
-        (images, matrix, matrix) float32, divided by the noise level that inference would divide
-        by.
+        (images, matrix, matrix) float32.
     """
     noisy, clean = [], []
     for _ in range(images):
         image = measure(settings, rng)
-        level = _bounded(estimate_noise_sd(image.noisy))
+        level = np.percentile(image.noise_sd, _QUIET)
         noisy.append(image.noisy / level)
         clean.append(image.clean / level)
     return np.stack(noisy).astype(np.float32), np.stack(clean).astype(np.float32)
@@ -161,13 +160,26 @@ class BatchMaker:
     def batch(self, number: int) -> tuple[Batch, Batch]:
         """Noisy and noise-free crops of batch `number`, (crop, row, column).
 
-        They are divided by the noise level that inference would divide by, with `sigma_error`.
+        They are divided by the noise level of quiet places, off by `sigma_error`.
         """
+        noisy, clean, _ = self._triples(number)
+        return noisy, clean
+
+    def levels(self, number: int) -> tuple[Batch, Batch]:
+        """Noisy crops of batch `number` and the noise standard deviation of each pixel.
+
+        Both (crop, row, column), divided as the crops of `batch`.
+        """
+        noisy, _, noise_sd = self._triples(number)
+        return noisy, noise_sd
+
+    def _triples(self, number: int) -> tuple[Batch, Batch, Batch]:
         turn, pool = divmod(number, self.settings.pools)
         scenes = self._pool(pool, turn * self.crops // self.settings.uses)
         rng = np.random.default_rng([self.seed, 1, number])
-        pairs = [self._pair(scenes, rng) for _ in range(self.crops)]
-        return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+        crops = zip(*(self._crop(scenes, rng) for _ in range(self.crops)), strict=True)
+        noisy, clean, noise_sd = (np.stack(kind) for kind in crops)
+        return noisy, clean, noise_sd
 
     def _pool(self, pool: int, first: int) -> "list[_Scene]":
         """Scenes `first`, `first + 1`, ... of a pool; those that are new are measured."""
@@ -180,11 +192,11 @@ class BatchMaker:
                 kept[number] = _Scene.draw(self.settings, self.seed, pool, number)
         return [kept[number] for number in range(first, first + size)]
 
-    def _pair(self, scenes: "list[_Scene]", rng: np.random.Generator) -> tuple[Batch, Batch]:
+    def _crop(self, scenes: "list[_Scene]", rng: np.random.Generator) -> tuple[Batch, Batch, Batch]:
+        """Noisy, noise-free and noise standard deviation of one crop."""
         scene = scenes[int(rng.integers(len(scenes)))]
         rows, columns = scene.window(self.settings.crop, rng)
-        ratio = _ratio(self.settings, rng)
-        signal = scene.signal[rows, columns] * np.float32(ratio)
+        signal = scene.signal[rows, columns] * np.float32(_ratio(self.settings, rng))
         noisy = np.abs(signal + _mixture(scene.noise[:, rows, columns], rng))
         clean = np.abs(signal)
         if rng.random() < 0.3:
@@ -192,22 +204,23 @@ class BatchMaker:
         if rng.random() < 0.04:
             _blank_margin(noisy, clean, rng)
         error = np.exp(self.settings.sigma_error * rng.standard_normal())
-        level = np.float32(scene.estimate(ratio) * error)
+        level = np.float32(scene.quiet * error)
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))
-        return _turned(noisy / level, turn, flip=flip), _turned(clean / level, turn, flip=flip)
+        noisy, clean, noise_sd = (
+            _turned(part / level, turn, flip=flip)
+            for part in (noisy, clean, scene.noise_sd[rows, columns])
+        )
+        return noisy, clean, noise_sd
 
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """A measured scene: signal of unit brightness, noise of unit level, and the estimator's view.
-
-    `estimates` is what inference takes for the noise level at each of the ratios `_TRIED`: texture
-    can pass for noise, and the network must live with it as inference will.
-    """
+    """A measured scene: signal of unit brightness, noise of unit level, its level when quiet."""
 
     signal: npt.NDArray[np.complex64]
     noise: npt.NDArray[np.complex64]
-    estimates: Array
+    noise_sd: Batch
+    quiet: float
 
     @classmethod
     def draw(cls, settings: PairSettings, seed: int, pool: int, number: int) -> "_Scene":
@@ -215,14 +228,8 @@ class _Scene:
         patient = 1 + pool + settings.pools * (number // _PATIENT_SCENES)
         acquired = _acquire(settings, settings.draws, rng, patient)
         signal = acquired.signal / np.float32(_bright(acquired))
-        noise = acquired.noise[0]
-        estimates = [
-            _bounded(estimate_noise_sd(np.abs(signal * np.float32(r) + noise))) for r in _TRIED
-        ]
-        return cls(signal, acquired.noise, np.array(estimates))
-
-    def estimate(self, ratio: float) -> float:
-        return float(np.interp(np.log(ratio), np.log(_TRIED), self.estimates))
+        quiet = float(np.percentile(acquired.noise_sd, _QUIET))
+        return cls(signal, acquired.noise, acquired.noise_sd, quiet)
 
     def window(self, crop: int, rng: np.random.Generator) -> tuple[slice, slice]:
         """Draw the place of a crop; of two places, the one with more signal is likelier."""
@@ -246,11 +253,6 @@ def _bright(acquired: Acquired) -> float:
 
 def _ratio(settings: PairSettings, rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(settings.snr_low), np.log(settings.snr_high))))
-
-
-def _bounded(level: float) -> float:
-    # A picture without any quiet place must not spoil a step.
-    return float(np.clip(level, 0.5, 4.0))
 
 
 def _mixture(
