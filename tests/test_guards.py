@@ -53,11 +53,17 @@ def good(engine: Engine, source: SeriesVolume) -> Reconstruction:
     return reconstruct(engine, source)
 
 
-def with_volume(result: Reconstruction, volume: Volume) -> Reconstruction:
+def with_volume(source: SeriesVolume, result: Reconstruction, volume: Volume) -> Reconstruction:
     """Give a result with other pixels, and the noise that these have."""
+
+    def left(before: Volume, after: Volume) -> float:
+        if not np.isfinite(after).all():
+            return 0.0
+        return estimate_noise_sd(after) / estimate_noise_sd(before)
+
     slices = tuple(
-        replace(old, noise_after=estimate_noise_sd(image) if np.isfinite(image).all() else 0.0)
-        for old, image in zip(result.quality.slices, volume, strict=True)
+        replace(old, noise_after=old.noise_before * left(before, after))
+        for old, before, after in zip(result.quality.slices, source.volume, volume, strict=True)
     )
     return replace(result, volume=volume, quality=replace(result.quality, slices=slices))
 
@@ -145,7 +151,7 @@ def test_a_bad_slice_is_named(source: SeriesVolume, good: Reconstruction, what: 
     volume = good.volume.copy()
     volume[SICK] = spoil(volume[SICK], source)
     with pytest.raises(GuardFailed) as caught:
-        check(source, with_volume(good, volume))
+        check(source, with_volume(source, good, volume))
     assert caught.value.code.removeprefix("guard_") in guards, str(caught.value)
     message = str(caught.value)
     uid = source.sources[SICK].SOPInstanceUID
@@ -165,7 +171,7 @@ def test_a_black_hole_within_the_picture_is_named(
     rows, columns = (size // 2 for size in volume.shape[1:])
     volume[SICK, rows - 10 : rows + 10, columns - 10 : columns + 10] = 0
     with pytest.raises(GuardFailed, match=r"rms_change|largest_change|far_pixels"):
-        check(source, with_volume(good, volume))
+        check(source, with_volume(source, good, volume))
 
 
 def beyond_the_bits(excess: float) -> tuple[SeriesVolume, Reconstruction]:

@@ -5,6 +5,9 @@ call the texture noise. A network that has seen both can. It has 4 x 4 pixels in
 convolutions of kernel 3 on the blocks, and says for each block by how much the windows' estimate is
 off there, and how sure it is.
 
+What is told to the denoiser is a lower bound of the map: where the network is not sure whether it
+sees noise or fine structure, structure is assumed, and left alone.
+
 It was trained on the synthetic pairs of the denoiser (`halfscan_models.training.level`), whose
 noise is known pixel by pixel; docs/training.md has its measured error.
 """
@@ -17,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates
 
 from halfscan_models.errors import ModelFileError
 from halfscan_models.inference import open_session
@@ -26,14 +29,17 @@ from halfscan_models.noise import estimate_noise_sd
 __all__ = ["NoiseEstimate", "estimate_noise"]
 
 Image = npt.NDArray[np.float64]  # (row, column)
-Features = npt.NDArray[np.float32]  # (row, column) of blocks
 
 _WEIGHTS = Path(__file__).parent / "weights" / "noise.onnx"
 _SHA256 = "236d34646e2beb72ab728b1df311ec960556c80bfee3806d9c3d03a994ae40f5"
 _SMALLEST = 48  # pixels: the convolutions need 10 blocks
 _REACH = 2  # blocks next to emptiness that say nothing either
-# Percentile of the map that counts as the noise of the image.
-QUIET = 10.0
+# The lower bound lies so many times the uncertainty below the estimate, as far as that exceeds what
+# plain noise has, but not below the quietest places of the image (percentile of the map): chosen on
+# real and simulated images, docs/training.md.
+_DOUBT = 4.0
+_SURE = 0.06
+_QUIET = 10.0
 _BLOCK = 4
 # Range of the logarithm of the precision in training.
 _PRECISION = (-3.0, 5.0)
@@ -52,15 +58,19 @@ class NoiseEstimate:
     ----------
     sd : float
         Standard deviation of the noise in each of the two channels of the complex image, in the
-        units of the image, where the image is quiet: the 10th percentile of the map. What is
-        rougher elsewhere may be noise or structure, and a denoiser must leave structure alone. 0
-        where the image shows no noise.
+        units of the image: the median of `sd_low`. 0 where the image shows no noise.
     sd_map : ndarray
         (row, column) that standard deviation from place to place; smooth.
+    sd_low : ndarray
+        (row, column) lower bound of it, the lower the less sure the estimate is; smooth.
+    windows : float
+        The windows' estimate (`estimate_noise_sd`): what a result's can be compared with.
     """
 
     sd: float
     sd_map: Image
+    sd_low: Image
+    windows: float
 
 
 def estimate_noise(image: npt.ArrayLike) -> NoiseEstimate:
@@ -74,7 +84,7 @@ def estimate_noise(image: npt.ArrayLike) -> NoiseEstimate:
     Returns
     -------
     NoiseEstimate
-        Level and map. An image too small for the network (below 48 pixels in a direction) has the
+        Level and maps. An image too small for the network (below 48 pixels in a direction) has the
         windows' estimate everywhere.
 
     Raises
@@ -85,20 +95,31 @@ def estimate_noise(image: npt.ArrayLike) -> NoiseEstimate:
         The weights of the network are missing or not the published ones.
     """
     pixels = np.asarray(image, dtype=np.float64)
-    level = estimate_noise_sd(pixels)
-    flat = np.full(pixels.shape, level)
+    level = windows = estimate_noise_sd(pixels)
     if level == 0.0 or min(pixels.shape) < _SMALLEST:
-        return NoiseEstimate(level, flat)
+        return _even(windows, pixels)
     filled = _filled(pixels)
-    found = _corrected(pixels, level, filled)
-    if found is None:
-        return NoiseEstimate(level, flat)
-    middle = float(np.median(found))
-    if not 1 / _FAR < middle / level < _FAR:
-        again = _corrected(pixels, middle, filled)
-        found = found if again is None else again
-    seen = found[_on_pixels(filled, pixels.shape)]
-    return NoiseEstimate(float(np.percentile(seen, QUIET)), found)
+    for _ in range(2):
+        ratio, precision = _answer(pixels / level)
+        weight = np.where(_inside(filled, ratio.shape), np.exp(precision), 0.0)
+        if not weight.any():
+            return _even(windows, pixels)
+        middle = level * float(np.exp(np.average(ratio, weights=weight)))
+        if 1 / _FAR < middle / level < _FAR:
+            break
+        level = middle
+    mean, doubt = _smooth(ratio, weight)
+    seen = weight > 0.0
+    quiet = np.minimum(mean, np.percentile(mean[seen], _QUIET))
+    low = np.maximum(mean - _DOUBT * np.maximum(doubt - _SURE, 0.0), quiet)
+    sd = level * float(np.exp(np.median(low[seen])))
+    sd_map, sd_low = (level * np.exp(_on_pixels(one, pixels.shape)) for one in (mean, low))
+    return NoiseEstimate(sd, sd_map, sd_low, windows)
+
+
+def _even(level: float, pixels: Image) -> NoiseEstimate:
+    flat = np.full(pixels.shape, level)
+    return NoiseEstimate(level, flat, flat, level)
 
 
 def _filled(pixels: Image) -> npt.NDArray[np.bool_]:
@@ -109,13 +130,6 @@ def _filled(pixels: Image) -> npt.NDArray[np.bool_]:
     return np.asarray(
         binary_erosion(picture, np.ones((3, 3)), iterations=_REACH, border_value=1), np.bool_
     )
-
-
-def _corrected(pixels: Image, guess: float, filled: npt.NDArray[np.bool_]) -> Image | None:
-    """Map of the noise, by the network's correction of a first guess; None where all is empty."""
-    ratio, precision = _answer(pixels / guess)
-    weight = np.where(_inside(filled, ratio.shape), np.exp(precision), 0.0)
-    return _smooth(ratio, weight, pixels.shape) * guess if weight.any() else None
 
 
 @lru_cache(maxsize=1)
@@ -134,12 +148,13 @@ def _session() -> Any:
     return open_session(content, _WEIGHTS.name, "cpu", 1)
 
 
-def _answer(units: Image) -> tuple[Features, Features]:
+def _answer(units: Image) -> tuple[Image, Image]:
     """Logarithms of true over guessed noise and of its precision, for the blocks inside."""
     rows, columns = (length - length % _BLOCK for length in units.shape)
     cut = units[None, None, :rows, :columns].astype(np.float32)
     ((answer,),) = _session().run(None, {"image": cut})
-    return answer[0], np.clip(answer[1], *_PRECISION)
+    ratio, precision = answer.astype(np.float64)
+    return ratio, np.clip(precision, *_PRECISION)
 
 
 def _inside(blocks: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
@@ -148,18 +163,32 @@ def _inside(blocks: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> npt.NDArra
     return blocks[margin : margin + shape[0], margin : margin + shape[1]]
 
 
-def _smooth(ratio: Features, weight: Image, shape: tuple[int, ...]) -> Image:
-    """Map of the ratio on the pixels: sure blocks count more, and stand in for those around."""
-    floor = 1e-3 * float(weight.mean())
-    above = gaussian_filter(weight * ratio, _WIDTH) + floor * np.average(ratio, weights=weight)
-    smooth = np.exp(above / (gaussian_filter(weight, _WIDTH) + floor))
-    missing = [length // _BLOCK - part for length, part in zip(shape, smooth.shape, strict=True)]
-    whole = np.pad(smooth, [(gap // 2, gap - gap // 2) for gap in missing], mode="edge")
-    return _on_pixels(whole.astype(np.float64), shape)
+def _smooth(ratio: Image, weight: Image) -> tuple[Image, Image]:
+    """Even out: sure blocks count more, and stand in for those around.
+
+    Returns
+    -------
+    mean, doubt : ndarray
+        Mean of the logarithm of the ratio, and of the scale of its Laplace distribution.
+    """
+    counted = (weight > 0.0).astype(np.float64)
+
+    def even(values: Image) -> Image:
+        # A little of the whole image's mean, for what lies far from every block that counts.
+        return np.asarray(gaussian_filter(values, _WIDTH) + 1e-3 * values.mean())
+
+    sum_of_weights = even(weight)
+    return even(weight * ratio) / sum_of_weights, even(counted) / sum_of_weights
 
 
-def _on_pixels(blocks: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Give each pixel what its block has, and those left at the end what is next to them."""
-    pixels = blocks.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)
-    rest = [(0, length - part) for length, part in zip(shape, pixels.shape, strict=True)]
-    return np.pad(pixels, rest, mode="edge")
+def _on_pixels(blocks: Image, shape: tuple[int, ...]) -> Image:
+    """Interpolate linearly between the centres of the blocks inside; beyond, as the last one.
+
+    Steps from block to block would show in a bright image that is divided by them.
+    """
+    places = []
+    for length, count in zip(shape, blocks.shape, strict=True):
+        margin = (length // _BLOCK - count) // 2
+        places.append((np.arange(length) + 0.5) / _BLOCK - 0.5 - margin)
+    grid = np.meshgrid(*places, indexing="ij")
+    return np.asarray(map_coordinates(blocks, grid, order=1, mode="nearest"))

@@ -9,14 +9,13 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from halfscan_models.noise import estimate_noise_sd
-from halfscan_models.noise_map import QUIET
 from halfscan_models.registry import ModelSpec, TrainedRange
 
 Image = npt.NDArray[np.float64]  # (row, column)
 
 # Below this the magnitude of a pixel is noise more than signal [noise SDs].
 DARK = 2.5
-# No pixel moves further than this [noise SDs of quiet places]: noise that is twice as strong
+# No pixel moves further than this [noise SDs]: noise that is twice as strong
 # elsewhere stays below, and what a network does beyond is not noise reduction.
 FURTHEST = 10.0
 BRIGHT = 99.0  # percentile of the pixels that stands for the bright signal
@@ -39,8 +38,9 @@ class SliceQuality:
     Attributes
     ----------
     noise_before, noise_after : float
-        Estimated noise standard deviation of the source where it is quiet, and what is left in
-        quiet places of the result, noise or fine texture [stored units].
+        Estimated noise standard deviation of the source (`NoiseEstimate.sd`), and that share of it
+        which is left by the estimate from windows (`estimate_noise_sd`), noise or fine texture
+        [stored units].
     mean_change, largest_change : float
         Mean and largest absolute difference between result and source, in units of
         `noise_before`; 0 where no noise was found, because the slice is then unchanged. A largest
@@ -263,6 +263,7 @@ def slice_quality(
     level: float,
     *,
     sd_map: Image,
+    windows: float,
     applied: float,
     limited_share: float,
     trained: TrainedRange | None,
@@ -279,6 +280,9 @@ def slice_quality(
         Noise standard deviation of the source [stored units], above 0.
     sd_map : ndarray
         (row, column) noise standard deviation of the source from place to place [stored units].
+    windows : float
+        The windows' estimate of the source's noise, above 0: with it that of the result is compared
+        [stored units].
     applied : float
         Share of the network's answer that was used, besides the strength.
     limited_share : float
@@ -302,7 +306,7 @@ def slice_quality(
     change = np.abs(change)
     return SliceQuality(
         noise_before=level,
-        noise_after=estimate_noise_sd(after),
+        noise_after=level * estimate_noise_sd(after) / windows,
         mean_change=float(change.mean()),
         largest_change=float(change.max()),
         structured_share=structured,
@@ -311,7 +315,7 @@ def slice_quality(
 
 
 def _variation(sd_map: Image) -> float:
-    low, high = np.percentile(sd_map, [QUIET, 100.0 - QUIET])
+    low, high = np.percentile(sd_map, [10.0, 90.0])
     return float(high / low)
 
 

@@ -1,8 +1,9 @@
 """Reconstruction of a volume by a trained network, run by ONNX Runtime.
 
-Each slice is divided by its own noise level, which is estimated from the slice, so that the
-network sees the same noise whatever the scale of the stored values; its answer keeps the local mean
-of the source and is multiplied by that level again. A slice without noise comes back as it was.
+Each slice is divided by its own noise, which is estimated from place to place from the slice, so
+that the network sees the same noise everywhere, whatever the scale of the stored values and the
+geometry factor; its answer is multiplied by the noise again. A slice without noise comes back as it
+was.
 
 Slices are independent of each other, and go through one by one: what a volume needs besides itself
 and its result does not grow with the number of its slices.
@@ -206,7 +207,7 @@ class Reconstructor:
         answer, full = image, image
         if strength > 0.0:
             pictures = [pictures[0][1] for pictures in groups]
-            answers = [self._answer(p, n.sd) for p, n in zip(pictures, noises, strict=True)]
+            answers = [self._answer(p, n.sd_low) for p, n in zip(pictures, noises, strict=True)]
             answer = _turned_back(groups, answers, image.shape)
             full = image + applied * (answer - image)
         reach = FURTHEST * level
@@ -220,6 +221,7 @@ class Reconstructor:
             level,
             applied=applied,
             sd_map=view.of(sd_map),
+            windows=float(np.mean([noise.windows for noise in noises])),
             limited_share=float(np.mean(np.abs(view.of(full) - before) > reach)),
             trained=self.spec.trained,
         )
@@ -237,13 +239,13 @@ class Reconstructor:
         highest = _BEYOND * self.spec.trained.signal_to_noise[1]
         return min(1.0, highest / max(float(np.percentile(units, BRIGHT)), 1.0))
 
-    def _answer(self, picture: Image, level: float) -> Image:
+    def _answer(self, picture: Image, noise_sd: Image) -> Image:
         """Give the network's answer to a slice, with the slice's own local mean [stored units]."""
-        units = picture / level
+        units = picture / noise_sd
         answer = self._network(units[None].astype(np.float32))[0]
         if not np.isfinite(answer).all():
             return np.full(picture.shape, np.nan)
-        return _keep_local_mean(units, answer) * level
+        return _keep_local_mean(units, answer) * noise_sd
 
     def _network(self, images: Volume) -> npt.NDArray[np.float64]:
         """Apply the network to images in units of their noise."""
@@ -328,7 +330,10 @@ def _noise(picture: Image) -> NoiseEstimate:
     noise = estimate_noise(picture)
     values = np.unique(picture)
     step = float(np.diff(values).min()) if values.size > 1 else 0.0
-    return noise if noise.sd > _ROUNDING * step else NoiseEstimate(0.0, np.zeros(picture.shape))
+    if noise.sd > _ROUNDING * step:
+        return noise
+    nothing = np.zeros(picture.shape)
+    return NoiseEstimate(0.0, nothing, nothing, 0.0)
 
 
 def _turned_back(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from halfscan_models.errors import ModelsError
 from halfscan_models.noise import estimate_noise_sd
-from halfscan_models.noise_map import QUIET, estimate_noise
+from halfscan_models.noise_map import estimate_noise
 from halfscan_models.reconstruct import Reconstructor, load_reconstructor
 from halfscan_models.registry import WEIGHTS
 from halfscan_models.training.synthetic import Measurement, PairSettings, measure
@@ -43,7 +43,7 @@ class Result:
         Mean and smallest gain of an image [dB].
     noise_ratio, noise_ratio_low, noise_ratio_high : float
         Median, tenth and ninetieth percentile over images of estimated over true noise standard
-        deviation in quiet places (the tenth percentile of the map).
+        deviation, both the median of a map.
     windows_ratio, windows_ratio_low, windows_ratio_high : float
         The same of the windows' estimate alone, the first guess.
     map_error : float
@@ -105,9 +105,9 @@ def _at(network: Reconstructor, images: int, settings: PairSettings, ratio: floa
         for restored, pair in zip(answer.volume, pairs, strict=True)
     ]
     gains = np.subtract(after, before)
-    quiet = [np.percentile(pair.noise_sd, QUIET) for pair in pairs]
-    low, middle, high = np.percentile(answer.noise_sd / quiet, (10, 50, 90))
-    windows = np.array([estimate_noise_sd(pair.noisy) for pair in pairs]) / quiet
+    true = [np.median(pair.noise_sd) for pair in pairs]
+    low, middle, high = np.percentile(answer.noise_sd / true, (10, 50, 90))
+    windows = np.array([estimate_noise_sd(pair.noisy) for pair in pairs]) / true
     windows_low, windows_middle, windows_high = np.percentile(windows, (10, 50, 90))
     return Result(
         snr=ratio,

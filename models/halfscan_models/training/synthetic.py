@@ -26,9 +26,6 @@ Batch = npt.NDArray[np.float32]  # (crop, row, column)
 
 # Scenes in a row that may show the same simulated patient.
 _PATIENT_SCENES = 64
-# The level that the network is told is the noise of the quietest tenth of the image, as in
-# inference (`halfscan_models.noise_map`).
-_QUIET = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ def measure(settings: PairSettings, rng: np.random.Generator, patient: int = 0) 
 def make_batch(
     images: int, settings: PairSettings, rng: np.random.Generator
 ) -> tuple[Batch, Batch]:
-    """Noisy and noise-free whole images, in units of the noise in quiet places.
+    """Noisy and noise-free whole images, in units of the noise of each place.
 
     Parameters
     ----------
@@ -132,9 +129,8 @@ def make_batch(
     noisy, clean = [], []
     for _ in range(images):
         image = measure(settings, rng)
-        level = np.percentile(image.noise_sd, _QUIET)
-        noisy.append(image.noisy / level)
-        clean.append(image.clean / level)
+        noisy.append(image.noisy / image.noise_sd)
+        clean.append(image.clean / image.noise_sd)
     return np.stack(noisy).astype(np.float32), np.stack(clean).astype(np.float32)
 
 
@@ -160,26 +156,27 @@ class BatchMaker:
     def batch(self, number: int) -> tuple[Batch, Batch]:
         """Noisy and noise-free crops of batch `number`, (crop, row, column).
 
-        They are divided by the noise level of quiet places, off by `sigma_error`.
+        They are divided by the noise of each place, off by `sigma_error`.
         """
-        noisy, clean, _ = self._triples(number)
-        return noisy, clean
+        noisy, clean, noise_sd, errors = self._crops(number)
+        level = noise_sd * np.exp(self.settings.sigma_error * errors)[:, None, None]
+        return noisy / level, clean / level
 
     def levels(self, number: int) -> tuple[Batch, Batch]:
         """Noisy crops of batch `number` and the noise standard deviation of each pixel.
 
-        Both (crop, row, column), divided as the crops of `batch`.
+        Both (crop, row, column), divided by the root mean square of the noise in the image.
         """
-        noisy, _, noise_sd = self._triples(number)
+        noisy, _, noise_sd, _ = self._crops(number)
         return noisy, noise_sd
 
-    def _triples(self, number: int) -> tuple[Batch, Batch, Batch]:
+    def _crops(self, number: int) -> tuple[Batch, Batch, Batch, Batch]:
         turn, pool = divmod(number, self.settings.pools)
         scenes = self._pool(pool, turn * self.crops // self.settings.uses)
         rng = np.random.default_rng([self.seed, 1, number])
         crops = zip(*(self._crop(scenes, rng) for _ in range(self.crops)), strict=True)
-        noisy, clean, noise_sd = (np.stack(kind) for kind in crops)
-        return noisy, clean, noise_sd
+        noisy, clean, noise_sd, errors = (np.stack(kind).astype(np.float32) for kind in crops)
+        return noisy, clean, noise_sd, errors
 
     def _pool(self, pool: int, first: int) -> "list[_Scene]":
         """Scenes `first`, `first + 1`, ... of a pool; those that are new are measured."""
@@ -192,8 +189,10 @@ class BatchMaker:
                 kept[number] = _Scene.draw(self.settings, self.seed, pool, number)
         return [kept[number] for number in range(first, first + size)]
 
-    def _crop(self, scenes: "list[_Scene]", rng: np.random.Generator) -> tuple[Batch, Batch, Batch]:
-        """Noisy, noise-free and noise standard deviation of one crop."""
+    def _crop(
+        self, scenes: "list[_Scene]", rng: np.random.Generator
+    ) -> tuple[Batch, Batch, Batch, float]:
+        """Noisy, noise-free, noise standard deviation of a crop, and a standard normal number."""
         scene = scenes[int(rng.integers(len(scenes)))]
         rows, columns = scene.window(self.settings.crop, rng)
         signal = scene.signal[rows, columns] * np.float32(_ratio(self.settings, rng))
@@ -203,24 +202,21 @@ class BatchMaker:
             _round(noisy, rng)
         if rng.random() < 0.04:
             _blank_margin(noisy, clean, rng)
-        error = np.exp(self.settings.sigma_error * rng.standard_normal())
-        level = np.float32(scene.quiet * error)
+        error = rng.standard_normal()
         turn, flip = int(rng.integers(4)), bool(rng.integers(2))
         noisy, clean, noise_sd = (
-            _turned(part / level, turn, flip=flip)
-            for part in (noisy, clean, scene.noise_sd[rows, columns])
+            _turned(part, turn, flip=flip) for part in (noisy, clean, scene.noise_sd[rows, columns])
         )
-        return noisy, clean, noise_sd
+        return noisy, clean, noise_sd, error
 
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """A measured scene: signal of unit brightness, noise of unit level, its level when quiet."""
+    """A measured scene: signal of unit brightness, noise of unit level."""
 
     signal: npt.NDArray[np.complex64]
     noise: npt.NDArray[np.complex64]
     noise_sd: Batch
-    quiet: float
 
     @classmethod
     def draw(cls, settings: PairSettings, seed: int, pool: int, number: int) -> "_Scene":
@@ -228,8 +224,7 @@ class _Scene:
         patient = 1 + pool + settings.pools * (number // _PATIENT_SCENES)
         acquired = _acquire(settings, settings.draws, rng, patient)
         signal = acquired.signal / np.float32(_bright(acquired))
-        quiet = float(np.percentile(acquired.noise_sd, _QUIET))
-        return cls(signal, acquired.noise, acquired.noise_sd, quiet)
+        return cls(signal, acquired.noise, acquired.noise_sd)
 
     def window(self, crop: int, rng: np.random.Generator) -> tuple[slice, slice]:
         """Draw the place of a crop; of two places, the one with more signal is likelier."""
