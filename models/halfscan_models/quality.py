@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
 from halfscan_models.noise import estimate_noise_sd
+from halfscan_models.noise_map import NoiseEstimate
 from halfscan_models.registry import ModelSpec, TrainedRange
 
 Image = npt.NDArray[np.float64]  # (row, column)
@@ -260,10 +261,8 @@ def slice_quality(
     before: Image,
     after: Image,
     answer: Image,
-    level: float,
+    noise: NoiseEstimate,
     *,
-    sd_map: Image,
-    windows: float,
     applied: float,
     limited_share: float,
     trained: TrainedRange | None,
@@ -276,13 +275,8 @@ def slice_quality(
         (row, column) source and result [stored units].
     answer : ndarray
         (row, column) what the network itself made of it [stored units].
-    level : float
-        Noise standard deviation of the source [stored units], above 0.
-    sd_map : ndarray
-        (row, column) noise standard deviation of the source from place to place [stored units].
-    windows : float
-        The windows' estimate of the source's noise, above 0: with it that of the result is compared
-        [stored units].
+    noise : NoiseEstimate
+        Noise of the source, `sd` above 0 [stored units].
     applied : float
         Share of the network's answer that was used, besides the strength.
     limited_share : float
@@ -290,11 +284,12 @@ def slice_quality(
     trained : TrainedRange or None
         What the network was trained on.
     """
+    level = noise.sd
     units = before / level
     figures = input_figures(units)
     facts = {
         **asdict(figures),
-        "noise_variation": _variation(sd_map),
+        "noise_variation": _variation(noise.sd_map),
         "applied": applied,
         "limited_share": limited_share,
         "outside": figures.outside(trained),
@@ -306,7 +301,7 @@ def slice_quality(
     change = np.abs(change)
     return SliceQuality(
         noise_before=level,
-        noise_after=level * estimate_noise_sd(after) / windows,
+        noise_after=level * estimate_noise_sd(after) / noise.windows,
         mean_change=float(change.mean()),
         largest_change=float(change.max()),
         structured_share=structured,

@@ -200,17 +200,16 @@ class Reconstructor:
         noises = [_noise(pictures[0][1]) for pictures in groups]
         if not groups or min(noise.sd for noise in noises) == 0.0:
             return RestoredSlice(source.copy(), SliceQuality(0.0, 0.0, 0.0, 0.0))
-        level = float(np.mean([noise.sd for noise in noises]))
-        sd_map = _turned_back(groups, [noise.sd_map for noise in noises], image.shape)
         view, before = groups[0][0]
-        applied = self._applied(before / level)
+        noise = _together(groups, noises, view, image.shape)
+        applied = self._applied(before / noise.sd)
         answer, full = image, image
         if strength > 0.0:
             pictures = [pictures[0][1] for pictures in groups]
             answers = [self._answer(p, n.sd_low) for p, n in zip(pictures, noises, strict=True)]
             answer = _turned_back(groups, answers, image.shape)
             full = image + applied * (answer - image)
-        reach = FURTHEST * level
+        reach = FURTHEST * noise.sd
         limited = np.clip(full, image - reach, image + reach)
         limited = np.clip(limited, 0.0, float(np.finfo(np.float32).max))
         after = image + strength * (limited - image)
@@ -218,10 +217,8 @@ class Reconstructor:
             before,
             view.of(after),
             view.of(answer),
-            level,
+            noise,
             applied=applied,
-            sd_map=view.of(sd_map),
-            windows=float(np.mean([noise.windows for noise in noises])),
             limited_share=float(np.mean(np.abs(view.of(full) - before) > reach)),
             trained=self.spec.trained,
         )
@@ -334,6 +331,21 @@ def _noise(picture: Image) -> NoiseEstimate:
         return noise
     nothing = np.zeros(picture.shape)
     return NoiseEstimate(0.0, nothing, nothing, 0.0)
+
+
+def _together(
+    groups: list[list[tuple[View, Image]]],
+    noises: list[NoiseEstimate],
+    view: View,
+    shape: tuple[int, ...],
+) -> NoiseEstimate:
+    """Mean of the estimates of all groups, in one view."""
+    maps = ([noise.sd_map for noise in noises], [noise.sd_low for noise in noises])
+    sd_map, sd_low = (view.of(_turned_back(groups, parts, shape)) for parts in maps)
+    sd, windows = (
+        float(np.mean(v)) for v in zip(*((n.sd, n.windows) for n in noises), strict=True)
+    )
+    return NoiseEstimate(sd, sd_map, sd_low, windows)
 
 
 def _turned_back(
