@@ -315,7 +315,7 @@ def test_a_series_outside_is_stored_with_a_warning(engine: Engine) -> None:
     outcome = engine.run(high_signal(4, 3), {})
     (warning,) = (text for text in outcome.warnings if text.startswith("outside"))
     assert "signal to noise" in warning
-    assert "in 3 of 4 slices (trained: 3 to 150)" in warning
+    assert "in 3 of 4 slices (trained: 3 to 220)" in warning
     for dataset in outcome.series.datasets:
         assert f"Warnings: {warning}" in dataset.DerivationDescription
     assert outcome.quality["n_outside"] == 3

@@ -139,7 +139,7 @@ def test_a_signal_beyond_the_training_is_told(network: Reconstructor) -> None:
     assert found.outside_share == 0.5
     (warning,) = found.warnings
     assert warning.startswith(f"outside what model {network.spec.name} was trained on: ")
-    assert "in 1 of 2 slices (trained: 3 to 150)" in warning
+    assert "in 1 of 2 slices (trained: 3 to 220)" in warning
 
 
 def test_a_bright_spot_and_an_empty_picture_are_told(network: Reconstructor) -> None:
