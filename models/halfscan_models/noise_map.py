@@ -44,7 +44,7 @@ _BLOCK = 4
 # Range of the logarithm of the precision in training.
 _PRECISION = (-3.0, 5.0)
 # Standard deviation of the neighbourhood in which the map is evened out [blocks].
-_WIDTH = 6.0
+_WIDTH = 4.0
 # Where the windows' estimate is further off than this, it is corrected twice: the network was
 # trained on first guesses between 0.4 and 6 times the noise.
 _FAR = 3.0

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 
 from halfscan_models.errors import VolumeError
 from halfscan_models.inference import open_session, run_network
@@ -46,8 +45,6 @@ Volume = npt.NDArray[np.float32]  # (slice, row, column)
 Image = npt.NDArray[np.float64]  # (row, column)
 Progress = Callable[[int, int], None]  # slices done, slices in all
 
-# Standard deviation of the neighbourhood whose mean is kept [pixels].
-_MEAN_WIDTH = 2.0
 # Up to so many times the highest signal of its training, a network's answer is used whole: its
 # errors are below the noise there (1.1 noise SDs RMS on seven real series).
 _BEYOND = 2.0
@@ -237,12 +234,12 @@ class Reconstructor:
         return min(1.0, highest / max(float(np.percentile(units, BRIGHT)), 1.0))
 
     def _answer(self, picture: Image, noise_sd: Image) -> Image:
-        """Give the network's answer to a slice, with the slice's own local mean [stored units]."""
+        """Give the network's answer to a slice [stored units]."""
         units = picture / noise_sd
         answer = self._network(units[None].astype(np.float32))[0]
         if not np.isfinite(answer).all():
             return np.full(picture.shape, np.nan)
-        return _keep_local_mean(units, answer) * noise_sd
+        return answer * noise_sd
 
     def _network(self, images: Volume) -> npt.NDArray[np.float64]:
         """Apply the network to images in units of their noise."""
@@ -358,32 +355,3 @@ def _turned_back(
         for view, _ in pictures
     ]
     return sum(back[1:], back[0]) / len(back)
-
-
-def _keep_local_mean(source: Image, answer: Image) -> Image:
-    """Give the answer the local mean of the source where there is signal.
-
-    A network that was trained on pairs tends to the most likely picture, and that is too dark where
-    fine bright texture lies on a dark ground. The mean over a small neighbourhood needs no
-    network: noise changes it by 0.14 standard deviations only, and the bias that a magnitude has
-    in bright pixels, sigma^2 / (2 A), is known (Gudbjartsson & Patz 1995,
-    doi:10.1002/mrm.1910340618). In air, where the source says nothing, the network's answer stays.
-
-    Parameters
-    ----------
-    source, answer : ndarray
-        (row, column) in units of the noise standard deviation.
-
-    Returns
-    -------
-    ndarray
-        (row, column), same units.
-    """
-    mean = gaussian_filter(source, _MEAN_WIDTH)
-    strength = np.sqrt(np.maximum(gaussian_filter(source**2, _MEAN_WIDTH), 0.0))
-    # Pure noise has the value sqrt(2): nothing up to 2, everything from 3.5 on.
-    weight = np.clip((strength - 2.0) / 1.5, 0.0, 1.0)
-    missing = source - 0.5 / np.maximum(mean, 2.0) - answer
-    local = gaussian_filter(weight * missing, _MEAN_WIDTH)
-    share = np.maximum(gaussian_filter(weight, _MEAN_WIDTH), 1e-3)
-    return np.asarray(answer + weight * local / share)

@@ -3,8 +3,9 @@
 Each slice is compared with its own source, in standard deviations of its noise, because noise is
 what a reconstruction takes away.
 
-`Reconstructor` itself moves no pixel by more than 10 noise SDs; a network that would have to be held
-back in many pixels is refused here, and so is whatever else went wrong between source and result.
+`Reconstructor` itself moves no pixel by more than 10 noise SDs; a network that would have to be
+held back in many pixels is refused here, and so is whatever else went wrong between source and
+result.
 
 The limits were set from the shipped network on simulated exams and real series of five vendors;
 `benchmarks/guards.py` measures how much of them good results use.

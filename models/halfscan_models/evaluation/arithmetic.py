@@ -45,6 +45,7 @@ _LIGHT = frozenset(
         "Max",
         "MaxPool",
         "Min",
+        "Mod",
         "Mul",
         "Neg",
         "PRelu",
