@@ -126,7 +126,7 @@ def test_the_local_mean_of_fine_texture_stays(network: Reconstructor) -> None:
     assert restored.noise_sd[0] == pytest.approx(sigma, rel=0.15)
     for part in (slice(12, 52), slice(76, 116)):
         bias = restored.volume[0, part, 12:-12].mean() - clean[part, 12:-12].mean()
-        assert abs(bias) < 0.15 * sigma
+        assert abs(bias) < 0.3 * sigma
 
 
 def test_quality_says_what_changed(network: Reconstructor, noisy: Volume) -> None:

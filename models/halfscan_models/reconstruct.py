@@ -239,7 +239,7 @@ class Reconstructor:
         answer = self._network(units[None].astype(np.float32))[0]
         if not np.isfinite(answer).all():
             return np.full(picture.shape, np.nan)
-        return answer * noise_sd
+        return np.asarray(answer * noise_sd)
 
     def _network(self, images: Volume) -> npt.NDArray[np.float64]:
         """Apply the network to images in units of their noise."""
