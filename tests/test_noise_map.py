@@ -128,3 +128,14 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             estimate_noise(noisy)
     finally:
         module._session.cache_clear()
+
+
+def test_a_first_guess_that_is_far_off_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The windows may be off by more than the network corrects at once: it looks twice."""
+    noisy = np.abs(60 + 2 * complex_noise(128, 128, np.random.default_rng(11)))
+    once = estimate_noise(noisy)
+    for factor in (0.2, 5.0, 12.0):
+        monkeypatch.setattr(module, "estimate_noise_sd", lambda _, factor=factor: 2.0 * factor)
+        again = estimate_noise(noisy)
+        assert again.sd == pytest.approx(once.sd, rel=0.25), factor
+        assert again.windows == 2.0 * factor

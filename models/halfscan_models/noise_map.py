@@ -45,9 +45,9 @@ _BLOCK = 4
 _PRECISION = (-3.0, 5.0)
 # Standard deviation of the neighbourhood in which the map is evened out [blocks].
 _WIDTH = 4.0
-# Where the windows' estimate is further off than this, it is corrected twice: the network was
-# trained on first guesses between 0.4 and 6 times the noise.
-_FAR = 3.0
+# Where the noise is a smaller or larger part of the windows' estimate than this, it is corrected
+# twice: the network was trained on first guesses between 0.4 and 6 times the noise.
+_NEAR = (1 / 3, 1.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,13 +99,13 @@ def estimate_noise(image: npt.ArrayLike) -> NoiseEstimate:
     if level == 0.0 or min(pixels.shape) < _SMALLEST:
         return _even(windows, pixels)
     filled = _filled(pixels)
-    for _ in range(2):
+    for last in (False, True):
         ratio, precision = _answer(pixels / level)
         weight = np.where(_inside(filled, ratio.shape), np.exp(precision), 0.0)
         if not weight.any():
             return _even(windows, pixels)
         middle = level * float(np.exp(np.average(ratio, weights=weight)))
-        if 1 / _FAR < middle / level < _FAR:
+        if last or _NEAR[0] < middle / level < _NEAR[1]:
             break
         level = middle
     mean, doubt = _smooth(ratio, weight)
