@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from archive_fixtures import Site, uid_of
-from halfscan_models.registry import WEIGHTS
+from halfscan_models.registry import WEIGHTS, find_model
 from halfscan_plugin import stack
 
 pytestmark = pytest.mark.archive
@@ -268,7 +268,7 @@ def halfscan(*arguments: str, **variables: str) -> subprocess.CompletedProcess[s
 def test_weights_whose_sha256_differs_are_refused(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     shutil.copytree(WEIGHTS, weights)
-    (file,) = weights.glob("*.onnx")
+    file = weights / find_model().file
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(bytes(content))
