@@ -41,8 +41,8 @@ _DOUBT = 4.0
 _SURE = 0.06
 _QUIET = 10.0
 _BLOCK = 4
-# Range of the logarithm of the precision in training.
-_PRECISION = (-3.0, 5.0)
+# Range of the logarithm of the precision, in training too.
+PRECISION = (-3.0, 5.0)
 # Standard deviation of the neighbourhood in which the map is evened out [blocks].
 _WIDTH = 4.0
 # Where the noise is a smaller or larger part of the windows' estimate than this, it is corrected
@@ -154,7 +154,7 @@ def _answer(units: Image) -> tuple[Image, Image]:
     cut = units[None, None, :rows, :columns].astype(np.float32)
     ((answer,),) = _session().run(None, {"image": cut})
     ratio, precision = answer.astype(np.float64)
-    return ratio, np.clip(precision, *_PRECISION)
+    return ratio, np.clip(precision, *PRECISION)
 
 
 def _inside(blocks: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

@@ -262,6 +262,7 @@ def slice_quality(
     after: Image,
     answer: Image,
     noise: NoiseEstimate,
+    figures: InputFigures,
     *,
     applied: float,
     limited_share: float,
@@ -277,6 +278,8 @@ def slice_quality(
         (row, column) what the network itself made of it [stored units].
     noise : NoiseEstimate
         Noise of the source, `sd` above 0 [stored units].
+    figures : InputFigures
+        What the source looks like.
     applied : float
         Share of the network's answer that was used, besides the strength.
     limited_share : float
@@ -286,7 +289,6 @@ def slice_quality(
     """
     level = noise.sd
     units = before / level
-    figures = input_figures(units)
     facts = {
         **asdict(figures),
         "noise_variation": _variation(noise.sd_map),

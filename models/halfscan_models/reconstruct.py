@@ -22,10 +22,11 @@ from halfscan_models.inference import open_session, run_network
 from halfscan_models.noise_map import NoiseEstimate, estimate_noise
 from halfscan_models.orientation import View, canonical_views, distinct
 from halfscan_models.quality import (
-    BRIGHT,
     FURTHEST,
+    InputFigures,
     Quality,
     SliceQuality,
+    input_figures,
     slice_quality,
     warnings_of,
 )
@@ -199,7 +200,8 @@ class Reconstructor:
             return RestoredSlice(source.copy(), SliceQuality(0.0, 0.0, 0.0, 0.0))
         view, before = groups[0][0]
         noise = _together(groups, noises, view, image.shape)
-        applied = self._applied(before / noise.sd)
+        figures = input_figures(before / noise.sd)
+        applied = self._applied(figures)
         answer, full = image, image
         if strength > 0.0:
             pictures = [pictures[0][1] for pictures in groups]
@@ -215,14 +217,15 @@ class Reconstructor:
             view.of(after),
             view.of(answer),
             noise,
+            figures,
             applied=applied,
             limited_share=float(np.mean(np.abs(view.of(full) - before) > reach)),
             trained=self.spec.trained,
         )
         return RestoredSlice(after.astype(np.float32), quality)
 
-    def _applied(self, units: Image) -> float:
-        """Share of the network's answer that is used for a slice in units of its noise.
+    def _applied(self, figures: InputFigures) -> float:
+        """Share of the network's answer that is used for a slice.
 
         Far beyond the highest signal that the network was trained on, its errors at edges grow
         with the signal while there is less and less noise to be seen: from twice that signal on,
@@ -231,7 +234,7 @@ class Reconstructor:
         if self.spec.trained is None:
             return 1.0
         highest = _BEYOND * self.spec.trained.signal_to_noise[1]
-        return min(1.0, highest / max(float(np.percentile(units, BRIGHT)), 1.0))
+        return min(1.0, highest / max(figures.signal_to_noise, 1.0))
 
     def _answer(self, picture: Image, noise_sd: Image) -> Image:
         """Give the network's answer to a slice [stored units]."""

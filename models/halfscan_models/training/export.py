@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from halfscan_models.network import BackProjectionNetwork
 from halfscan_models.training.settings import RunSettings
 
 # Old enough for every ONNX Runtime that is supported, new enough for all the layers used.
-OPSET = 17
+_OPSET = 17
 
 
 def export_model(
@@ -42,26 +43,9 @@ def export_model(
         The ONNX file.
     """
     path = settings.output / f"{settings.name}.onnx"
-    free = {0: "batch", 2: "height", 3: "width"}
     device = next(network.parameters()).device
-    network.eval()
     network.cpu()
-    with warnings.catch_warnings():
-        # The exporter that traces is deprecated, but the one that replaces it needs a further
-        # package and writes the same graph for a network without control flow.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # The margin depends on the size of the image, and stays an operation of the graph.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, 1, 64, 64),),
-            str(path),
-            input_names=["image"],
-            output_names=["restored"],
-            dynamic_axes={"image": free, "restored": free},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+    write_onnx(network, path, "restored")
     network.to(device)
     network.train()
     facts = {
@@ -77,6 +61,38 @@ def export_model(
     path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(_card(facts, settings), encoding="utf-8")
     return path
+
+
+def write_onnx(network: nn.Module, path: Path, answer: str) -> None:
+    """Write a network as ONNX, "image" (batch, 1, height, width) to `answer`; it stays in `eval`.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On the CPU.
+    path : Path
+        The file.
+    answer : str
+        Name of the output.
+    """
+    free = {0: "batch", 2: "height", 3: "width"}
+    network.eval()
+    with warnings.catch_warnings():
+        # The exporter that traces is deprecated, but the one that replaces it needs a further
+        # package and writes the same graph for a network without control flow.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # A margin that depends on the size of the image stays an operation of the graph.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, 1, 64, 64),),
+            str(path),
+            input_names=["image"],
+            output_names=[answer],
+            dynamic_axes={"image": free, answer: free},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
 
 
 def _card(facts: dict[str, Any], settings: RunSettings) -> str:

@@ -10,7 +10,6 @@ the true noise of every pixel is known. `halfscan_models.noise_map` uses it.
 import argparse
 import itertools
 import json
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from halfscan_models.errors import TrainingError
-from halfscan_models.training.export import OPSET
+from halfscan_models.noise_map import PRECISION
+from halfscan_models.training.export import write_onnx
 from halfscan_models.training.optimizer import Muon
 from halfscan_models.training.settings import RunSettings, read_run
 from halfscan_models.training.synthetic import BatchMaker
 
-__all__ = ["LevelNetwork", "export_level", "train_level"]
+__all__ = ["LevelNetwork", "train_level"]
 
 _BLOCK = 4
 _MAPS = 48
@@ -116,7 +116,9 @@ def train_level(settings: RunSettings) -> Path:
             entry = {"step": step + 1, "loss": float(np.mean(losses)), "rate": rate}
             print(json.dumps(entry), flush=True)
             losses.clear()
-    return export_level(network, settings.output / "noise.onnx")
+    path = settings.output / "noise.onnx"
+    write_onnx(network, path, "answer")
+    return path
 
 
 def _step(
@@ -130,32 +132,12 @@ def _step(
     with torch.autocast("cpu", dtype=torch.bfloat16):
         answer = network(torch.from_numpy(noisy)[:, None])
     ratio, precision = answer.float().split(1, 1)
-    precision = precision.clamp(-3.0, 5.0)
+    precision = precision.clamp(*PRECISION)
     loss = ((ratio - target).abs() * precision.exp() - precision).mean()
     network.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     return float(loss.detach())
-
-
-def export_level(network: LevelNetwork, path: Path) -> Path:
-    """Write the network as ONNX: "image" (batch, 1, H, W) to "answer" (batch, 2, H', W')."""
-    free = {0: "batch", 2: "height", 3: "width"}
-    network.eval()
-    with warnings.catch_warnings():
-        # As in `export`: the newer exporter needs a further package and writes the same graph.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, 1, 64, 64),),
-            str(path),
-            input_names=["image"],
-            output_names=["answer"],
-            dynamic_axes={"image": free, "answer": free},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    return path
 
 
 def main() -> None:
