@@ -30,11 +30,14 @@ from dicom_maker import (
 from halfscan_plugin.acquisition import read_acquisition
 from halfscan_plugin.carry import DROPPED
 from halfscan_plugin.derived import (
+    Derivation,
     DerivedSeries,
     Provenance,
     derive,
     is_halfscan_output,
-    series_uid,
+    pixel_digest,
+    source_pixels,
+    source_uids,
 )
 from halfscan_plugin.headers import integer
 from halfscan_plugin.reconstruction import LARGEST_NUMBER, free_number
@@ -310,6 +313,12 @@ def test_the_description(before: Any, description: str | None, expected: str) ->
     assert after.SeriesDescription == expected
 
 
+def derivation(series: list[Dataset], **options: Any) -> Derivation:
+    """Give what a series gives that nothing was done to."""
+    source = read_volume(series)
+    return Derivation(source, source.volume, MADE_BY, **options)
+
+
 def uids(derived: DerivedSeries) -> set[str]:
     return {derived.series_instance_uid, *(str(d.SOPInstanceUID) for d in derived.datasets)}
 
@@ -339,10 +348,11 @@ def test_another_set_of_instances_gives_other_uids() -> None:
     assert uids(unchanged(series)).isdisjoint(uids(unchanged(mr_series(3, name="other"))))
 
 
-def test_a_name_or_a_software_version_gives_the_same_uids() -> None:
+@pytest.mark.parametrize("name", ["software_version", "model_name", "model_version"])
+def test_whatever_stands_in_the_objects_changes_their_uids(name: str) -> None:
     series = mr_series(2)
-    other = replace(MADE_BY, software_version="9.9", model_name="renamed", model_version="7")
-    assert uids(unchanged(series)) == uids(unchanged(series, other))
+    other = replace(MADE_BY, **{name: "9.9"})
+    assert not uids(unchanged(series)) & uids(unchanged(series, other))
 
 
 def test_all_uids_are_valid_and_differ() -> None:
@@ -355,7 +365,7 @@ def test_the_series_uid_is_known_beforehand() -> None:
     series = mr_series(2)
     choices: list[dict[str, Any]] = [{}, {"description": "knee"}, {"syntax": "source"}]
     for options in choices:
-        known = series_uid(series, MADE_BY, series_number=1005, **options)
+        known = derivation(series, **options).series_uid(1005)
         assert known == unchanged(series, **options).series_instance_uid
 
 
@@ -368,7 +378,29 @@ def test_whatever_changes_the_objects_changes_their_uids() -> None:
         unchanged(series, series_number=1006),
         unchanged(series, remark="On demand"),
     ]
+    corrected = [dict(PatientID="other"), dict(SeriesDescription="other"), dict(EchoTime=91)]
+    made += [unchanged(mr_series(2, **change)) for change in corrected]
     assert len(set().union(*map(uids, made))) == sum(len(uids(one)) for one in made)
+
+
+def test_other_pixels_under_the_same_uids_give_other_uids() -> None:
+    before, after = (mr_series(pixels=np.full((2, 3, 4), value)) for value in (50, 51))
+    assert [d.SOPInstanceUID for d in before] == [d.SOPInstanceUID for d in after]
+    assert not uids(unchanged(before)) & uids(unchanged(after))
+    source = read_volume(before)
+    other_result = derive(source, source.volume + 1, MADE_BY, series_number=1005)
+    assert not uids(unchanged(before)) & uids(other_result)
+
+
+def test_it_names_its_sources_by_uid_and_by_pixels() -> None:
+    series = mr_series(3)
+    source = read_volume(series)
+    for index, after in enumerate(map(reread, unchanged(series).datasets)):
+        assert source_uids(after) == [source.sources[index].SOPInstanceUID]
+        assert source_pixels(after) == pixel_digest(source, index)
+    assert len({pixel_digest(source, index) for index in range(3)}) == 3
+    assert source_pixels(series[0]) is None
+    assert source_uids(series[0]) == []
 
 
 @pytest.mark.parametrize(
@@ -395,7 +427,7 @@ def test_the_series_number_is_free_in_the_study(
 @functools.cache
 def made_at(number: int) -> str:
     """Give the UID of a derived series under a number."""
-    return series_uid(mr_series(2), MADE_BY, series_number=number)
+    return derivation(mr_series(2)).series_uid(number)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -431,9 +463,7 @@ def test_a_series_that_grows_keeps_its_number(rounds: int) -> None:
     for length in range(2, 2 + rounds):
         series = mr_series(length)
 
-        def uid_of(number: int, series: list[Dataset] = series) -> str:
-            return series_uid(series, MADE_BY, series_number=number)
-
+        uid_of = derivation(series).series_uid
         number = free_number(5, taken, uid_of, replaces)
         assert number == 1006
         taken = {made_uid("other"): 1005, uid_of(number): number}

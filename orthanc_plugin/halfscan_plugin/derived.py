@@ -8,45 +8,56 @@ Reference), ContributingEquipmentSequence (C.12.1 SOP Common), and for single fr
 ``docs/derived.md`` lists all of it, attribute by attribute.
 
 Everything is a function of the source, the model and the settings: doing it twice gives the same
-bytes, so a repeated attempt stores nothing twice.
+bytes, so a repeated attempt stores nothing twice. The UIDs are a function of all of it, pixels
+included: another content never hides behind a UID that an archive has already.
+
+A derived object names its source twice: by UID, as the standard has it, and by a digest of the
+pixel values that it was made from. Copies, corrections and merges in an archive give new UIDs and
+leave the pixels as they are.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset, FileMetaDataset
+from pydicom import Dataset, FileMetaDataset, dcmwrite
 from pydicom.config import disable_value_validation
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import ExplicitVRBigEndian, generate_uid
 
-from halfscan_plugin.carry import MAPPED, Carrier, character_sets, encodable
+from halfscan_plugin.carry import MAPPED, WRITTEN, Carrier, character_sets, encodable
 from halfscan_plugin.encode import Syntax, lossy_attributes, set_pixels, target_syntax
 from halfscan_plugin.enhanced import is_enhanced
-from halfscan_plugin.headers import items, printable, text, texts, uid
+from halfscan_plugin.headers import element, items, printable, text, texts, uid
 from halfscan_plugin.multiframe import LEFT_TO_THE_SOURCE, describe_frames, frame_type
 from halfscan_plugin.references import PROCESSING_EQUIPMENT, SMOOTHING, code, put, source_image
 from halfscan_plugin.volume import SeriesVolume, stored_object
 
 __all__ = [
+    "Derivation",
     "DerivedSeries",
     "Provenance",
     "default_description",
     "derive",
     "is_halfscan_output",
-    "series_uid",
+    "pixel_digest",
+    "source_pixels",
+    "source_uids",
 ]
 
 MANUFACTURER = "Halfscan"
 # Changes when the same source and model shall give other objects than before: that is, with every
 # change of what is written here or of what `Reconstructor` computes around the network.
-DERIVATION_VERSION = 3
+DERIVATION_VERSION = 4
 LONGEST_LO, LONGEST_ST = 64, 1024  # characters, PS3.5 section 6.2
 LONGEST_REMARK = 300  # leaves room for warnings and for what was done before
+SOURCE_PIXELS = re.compile(r"source pixels sha256 ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,32 +123,64 @@ def default_description(source: Dataset) -> str:
     return _description(source, None)
 
 
-def series_uid(
-    sources: Sequence[Dataset],
-    provenance: Provenance,
-    *,
-    series_number: int,
-    description: str | None = None,
-    syntax: Syntax = "uncompressed",
-    remark: str = "",
-) -> str:
-    """Derive the SeriesInstanceUID from the sources, the model and the settings, as `derive`."""
-    identity = _identity(sources, provenance, series_number, description, syntax, remark)
-    return _uid("series", *identity)
+def source_uids(header: Dataset) -> list[str]:
+    """Give the SOPInstanceUIDs of the images that an object says it was derived from.
+
+    Those of SourceImageSequence, at the top level and in the functional groups of frames.
+    """
+    groups = [
+        group
+        for name in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+        for group in items(header, name)
+    ]
+    places = [header, *(d for g in groups for d in items(g, "DerivationImageSequence"))]
+    sources = (image for place in places for image in items(place, "SourceImageSequence"))
+    uids = (text(image, "ReferencedSOPInstanceUID") for image in sources)
+    return list(dict.fromkeys(uid for uid in uids if uid))
 
 
-def derive(
-    source: SeriesVolume,
-    result: npt.NDArray[np.float32],
-    provenance: Provenance,
-    *,
-    series_number: int,
-    description: str | None = None,
-    warnings: Sequence[str] = (),
-    syntax: Syntax = "uncompressed",
-    remark: str = "",
-) -> DerivedSeries:
-    """Write a reconstructed volume as derived objects.
+def source_pixels(header: Dataset) -> str | None:
+    """Give the digest of the pixels that an object of Halfscan's says it was made from.
+
+    Of the last step, where Halfscan was at work more than once; None where nothing says so.
+    """
+    for item in reversed(items(header, "ContributingEquipmentSequence")):
+        noted = SOURCE_PIXELS.search(text(item, "ContributionDescription"))
+        if text(item, "Manufacturer") == MANUFACTURER and noted is not None:
+            return noted[1]
+    return None
+
+
+def pixel_digest(source: SeriesVolume, index: int) -> str:
+    """Name the pixel values of one object: SHA-256 over its images in the order of its frames.
+
+    Parameters
+    ----------
+    source : SeriesVolume
+        The series.
+    index : int
+        Which object of `source.sources`.
+
+    Returns
+    -------
+    str
+        Hexadecimal; of the decoded values, so that compression changes nothing.
+    """
+    digest = hashlib.sha256()
+    images = [
+        (place.frame, number)
+        for number, place in enumerate(source.slices)
+        if place.source == index
+    ]
+    for frame, number in sorted(images):
+        image = np.ascontiguousarray(source.stored[number], dtype="<i8")
+        digest.update(f"{frame}:{image.shape}:".encode())
+        digest.update(image.data)
+    return digest.hexdigest()
+
+
+class Derivation:
+    """All that a derived series follows from.
 
     Parameters
     ----------
@@ -147,8 +190,6 @@ def derive(
         The reconstructed volume on the source's scale.
     provenance : Provenance
         What made it.
-    series_number : int
-        A number that is free in the study.
     description : str, optional
         SeriesDescription; the source's own with ``HS`` appended where None.
     warnings : sequence of str
@@ -159,39 +200,137 @@ def derive(
     remark : str
         Under which circumstances it was made, such as on demand; stands behind what was done.
 
-    Returns
-    -------
-    DerivedSeries
-        One object for each of the source.
-
     Raises
     ------
     ValueError
         If `result` has another shape than the source, or is not finite.
     """
-    if result.shape != source.shape:
-        raise ValueError(f"result has shape {result.shape}, the source {source.shape}")
-    if not np.isfinite(result).all():
-        raise ValueError("the result holds values that are not finite")
-    identity = _identity(source.sources, provenance, series_number, description, syntax, remark)
-    uid_of_series = _uid("series", *identity)
-    datasets, clipped, notes = [], 0, Counter[str]()
-    # What a source's values break of the standard is the source's own affair: they stay.
-    with disable_value_validation():
-        for index, original in enumerate(source.sources):
-            carrier = Carrier(_is_big_endian(original))
-            derived = _header(original, carrier, identity)
-            derived.SeriesInstanceUID = uid_of_series
-            derived.SeriesNumber = series_number
-            derived.SeriesDescription = _description(original, description)
-            _describe(derived, original, provenance, warnings, remark)
-            pixels, beyond = stored_object(source, result, index)
-            clipped += beyond
-            notes.update(_set_pixels(derived, pixels, original, syntax))
-            notes.update(f"{name} could not be carried over whole" for name in carrier.left_out)
-            datasets.append(derived)
-    counted = (f"{note} (in {n} of {len(datasets)} objects)" for note, n in sorted(notes.items()))
-    return DerivedSeries(uid_of_series, tuple(datasets), clipped, tuple(counted))
+
+    def __init__(
+        self,
+        source: SeriesVolume,
+        result: npt.NDArray[np.float32],
+        provenance: Provenance,
+        *,
+        description: str | None = None,
+        warnings: Sequence[str] = (),
+        syntax: Syntax = "uncompressed",
+        remark: str = "",
+    ) -> None:
+        if result.shape != source.shape:
+            raise ValueError(f"result has shape {result.shape}, the source {source.shape}")
+        if not np.isfinite(result).all():
+            raise ValueError("the result holds values that are not finite")
+        self._source, self._result, self._provenance = source, result, provenance
+        self._description, self._warnings = description, tuple(warnings)
+        self._syntax, self._remark = syntax, remark
+        self._pixels = [pixel_digest(source, index) for index in range(len(source.sources))]
+        self._content = self._digest()
+
+    def series_uid(self, series_number: int) -> str:
+        """Give the SeriesInstanceUID under a SeriesNumber, as `write` gives it."""
+        return _uid("series", *self._identity(series_number))
+
+    def write(self, series_number: int) -> DerivedSeries:
+        """Write the objects, one for each of the source.
+
+        Parameters
+        ----------
+        series_number : int
+            A number that is free in the study.
+        """
+        identity = self._identity(series_number)
+        datasets, clipped, notes = [], 0, Counter[str]()
+        # What a source's values break of the standard is the source's own affair: they stay.
+        with disable_value_validation():
+            for index, original in enumerate(self._source.sources):
+                carrier = Carrier(_is_big_endian(original))
+                derived = _header(original, carrier, identity)
+                derived.SeriesInstanceUID = self.series_uid(series_number)
+                derived.SeriesNumber = series_number
+                derived.SeriesDescription = _description(original, self._description)
+                self._describe(derived, index)
+                pixels, beyond = stored_object(self._source, self._result, index)
+                clipped += beyond
+                notes.update(_set_pixels(derived, pixels, original, self._syntax))
+                notes.update(f"{name} could not be carried over whole" for name in carrier.left_out)
+                datasets.append(derived)
+        counted = (f"{note} (in {n} of {len(datasets)} objects)" for note, n in sorted(notes.items()))
+        uid_of_series = self.series_uid(series_number)
+        return DerivedSeries(uid_of_series, tuple(datasets), clipped, tuple(counted))
+
+    def _identity(self, series_number: int) -> list[str]:
+        # An archive keeps what it has under a UID: whatever changes the objects changes their UIDs.
+        made_by = self._provenance
+        return [
+            str(DERIVATION_VERSION),
+            str(self._source.sources[0].SeriesInstanceUID),
+            self._content,
+            made_by.software_version,
+            f"{made_by.model_name} {made_by.model_version} {made_by.model_sha256}",
+            f"{made_by.strength:.6f}",
+            str(series_number),
+            self._description or "",
+            self._syntax,
+            self._remark,
+            "\n".join(self._warnings),
+        ]
+
+    def _digest(self) -> str:
+        """Name what the source holds, headers and pixels, and what became of it."""
+        objects = []
+        with disable_value_validation():
+            for original, pixels in zip(self._source.sources, self._pixels, strict=True):
+                header = _written(_carried(original, Carrier(_is_big_endian(original))))
+                # What is not carried because it is written anew, of what it was before.
+                before = [str(element(original, keyword)) for keyword in WRITTEN]
+                objects.append((before, hashlib.sha256(header).hexdigest(), pixels))
+        digest = hashlib.sha256(repr(sorted(objects)).encode())
+        digest.update(np.ascontiguousarray(self._result).data)
+        return digest.hexdigest()
+
+    def _describe(self, derived: Dataset, index: int) -> None:
+        """Say what was done, with what, to which image."""
+        source, made_by = self._source.sources[index], self._provenance
+        model = f"{made_by.model_name} {made_by.model_version}"
+        what = (
+            f"Halfscan {made_by.software_version}: deep-learning noise reduction, model {model}, "
+            f"strength {made_by.strength:g}"
+        )
+        circumstances = f". {printable(self._remark, LONGEST_REMARK)}" if self._remark else ""
+        done = _printable(what + circumstances, source)
+        before = text(source, "DerivationDescription")
+        described = _derivation_description(done, self._warnings, before, source)
+        derived.DerivationDescription = described
+        earlier = items(source, "DerivationCodeSequence")
+        copier = Carrier(_is_big_endian(source))
+        # Several items are steps one after the other (C.12.4).
+        derived.DerivationCodeSequence = DicomSequence(
+            [*map(copier.copy, earlier), code(*SMOOTHING)]
+        )
+        if is_enhanced(derived):
+            derived.ImageType = frame_type(texts(source, "ImageType"))
+            describe_frames(derived, source, done)
+        else:
+            derived.ImageType = ["DERIVED", "SECONDARY", *texts(source, "ImageType")[2:]]
+            derived.SourceImageSequence = DicomSequence([source_image(source)])
+        put(derived, **lossy_attributes(source))
+        equipment = items(source, "ContributingEquipmentSequence")
+        derived.ContributingEquipmentSequence = DicomSequence(
+            [*map(copier.copy, equipment), _equipment(made_by, model, self._pixels[index])]
+        )
+
+
+def derive(
+    source: SeriesVolume,
+    result: npt.NDArray[np.float32],
+    provenance: Provenance,
+    *,
+    series_number: int,
+    **options: Any,
+) -> DerivedSeries:
+    """Write a reconstructed volume as derived objects: `Derivation` with a SeriesNumber."""
+    return Derivation(source, result, provenance, **options).write(series_number)
 
 
 def _set_pixels(
@@ -203,29 +342,6 @@ def _set_pixels(
     return [reason for reason in (note, failed) if reason is not None]
 
 
-def _identity(
-    sources: Sequence[Dataset],
-    provenance: Provenance,
-    series_number: int,
-    description: str | None,
-    syntax: Syntax,
-    remark: str,
-) -> list[str]:
-    # An archive keeps what it has under a UID: whatever changes the objects changes their UIDs.
-    uids = "\n".join(sorted(str(source.SOPInstanceUID) for source in sources))
-    return [
-        str(DERIVATION_VERSION),
-        str(sources[0].SeriesInstanceUID),
-        hashlib.sha256(uids.encode()).hexdigest(),
-        provenance.model_sha256,
-        f"{provenance.strength:.6f}",
-        str(series_number),
-        description or "",
-        syntax,
-        remark,
-    ]
-
-
 def _uid(*parts: str) -> str:
     return str(generate_uid(entropy_srcs=list(parts)))
 
@@ -234,9 +350,20 @@ def _is_big_endian(source: Dataset) -> bool:
     return uid(getattr(source, "file_meta", Dataset()), "TransferSyntaxUID") == ExplicitVRBigEndian
 
 
+def _carried(source: Dataset, carrier: Carrier) -> Dataset:
+    return carrier.header(source, LEFT_TO_THE_SOURCE if is_enhanced(source) else ())
+
+
+def _written(header: Dataset) -> bytes:
+    """Encode a header that a carrier has copied, always in the same way."""
+    buffer = BytesIO()
+    dcmwrite(buffer, header, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
 def _header(source: Dataset, carrier: Carrier, identity: list[str]) -> Dataset:
     """Carry over what stays true: patient, study, geometry, acquisition; and name the object."""
-    header = carrier.header(source, LEFT_TO_THE_SOURCE if is_enhanced(source) else ())
+    header = _carried(source, carrier)
     header.SOPInstanceUID = _uid("instance", str(source.SOPInstanceUID), *identity)
     for keyword in MAPPED:
         if keyword in header:
@@ -260,40 +387,6 @@ def _printable(written: str, source: Dataset) -> str:
     return encodable(line, character_sets(source))
 
 
-def _describe(
-    derived: Dataset,
-    source: Dataset,
-    provenance: Provenance,
-    warnings: Sequence[str],
-    remark: str,
-) -> None:
-    """Say what was done, with what, to which image."""
-    model = f"{provenance.model_name} {provenance.model_version}"
-    what = (
-        f"Halfscan {provenance.software_version}: deep-learning noise reduction, model {model}, "
-        f"strength {provenance.strength:g}"
-    )
-    circumstances = f". {printable(remark, LONGEST_REMARK)}" if remark else ""
-    done = _printable(what + circumstances, source)
-    before = text(source, "DerivationDescription")
-    derived.DerivationDescription = _derivation_description(done, warnings, before, source)
-    earlier = items(source, "DerivationCodeSequence")
-    copier = Carrier(_is_big_endian(source))
-    # Several items are steps one after the other (C.12.4).
-    derived.DerivationCodeSequence = DicomSequence([*map(copier.copy, earlier), code(*SMOOTHING)])
-    if is_enhanced(derived):
-        derived.ImageType = frame_type(texts(source, "ImageType"))
-        describe_frames(derived, source, done)
-    else:
-        derived.ImageType = ["DERIVED", "SECONDARY", *texts(source, "ImageType")[2:]]
-        derived.SourceImageSequence = DicomSequence([source_image(source)])
-    put(derived, **lossy_attributes(source))
-    equipment = items(source, "ContributingEquipmentSequence")
-    derived.ContributingEquipmentSequence = DicomSequence(
-        [*map(copier.copy, equipment), _equipment(provenance, model)]
-    )
-
-
 def _derivation_description(
     done: str, warnings: Sequence[str], before: str, source: Dataset
 ) -> str:
@@ -307,12 +400,14 @@ def _derivation_description(
     return written if len(written) <= LONGEST_ST else written[: LONGEST_ST - 3] + "..."
 
 
-def _equipment(provenance: Provenance, model: str) -> Dataset:
-    """Name this software and its network among the equipment (C.12.1)."""
+def _equipment(provenance: Provenance, model: str, pixels: str) -> Dataset:
+    """Name this software, its network and what it was given among the equipment (C.12.1)."""
     equipment = Dataset()
     equipment.PurposeOfReferenceCodeSequence = DicomSequence([code(*PROCESSING_EQUIPMENT)])
     equipment.Manufacturer = MANUFACTURER
     equipment.ManufacturerModelName = model
     equipment.SoftwareVersions = provenance.software_version
-    equipment.ContributionDescription = f"ONNX model sha256 {provenance.model_sha256}"
+    equipment.ContributionDescription = (
+        f"ONNX model sha256 {provenance.model_sha256}; source pixels sha256 {pixels}"
+    )
     return equipment

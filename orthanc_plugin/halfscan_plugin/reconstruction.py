@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from pydicom import Dataset
 
 from halfscan_models import load_reconstructor
 from halfscan_models.reconstruct import Quality, Reconstructor
 from halfscan_models.registry import WEIGHTS
-from halfscan_plugin.derived import DerivedSeries, Provenance, derive, series_uid
+from halfscan_plugin.derived import Derivation, DerivedSeries, Provenance
 from halfscan_plugin.encode import Syntax
 from halfscan_plugin.errors import BadInput, UnreadableSeries
 from halfscan_plugin.exclusions import find_exclusion, set_aside
@@ -64,14 +64,6 @@ class Outcome:
             "quality": self.quality,
             "warnings": list(self.warnings),
         }
-
-
-class _Naming(TypedDict):
-    """What of a derived series is chosen: its UIDs follow from it."""
-
-    description: str | None
-    syntax: Syntax
-    remark: str
 
 
 class Engine:
@@ -178,25 +170,22 @@ class Engine:
         checked = time.perf_counter()
         # Of the volumes as they were read: a decision may have seen none of them.
         geometry = tuple(dict.fromkeys(w for stack in source.stacks for w in stack.warnings))
-        naming: _Naming = {
-            "description": decision.series_description if decision is not None else None,
-            "syntax": self._transfer_syntax,
-            "remark": _remark(decision),
-        }
-        number = free_number(
-            integer(source.sources[0], "SeriesNumber"),
-            taken_numbers,
-            lambda n: series_uid(source.sources, provenance, series_number=n, **naming),
-            replaces,
-        )
-        series = derive(
+        derivation = Derivation(
             source,
             result.volume,
             provenance,
-            series_number=number,
+            description=decision.series_description if decision is not None else None,
             warnings=(*result.quality.warnings, *geometry),
-            **naming,
+            syntax=self._transfer_syntax,
+            remark=_remark(decision),
         )
+        number = free_number(
+            integer(source.sources[0], "SeriesNumber"),
+            taken_numbers,
+            derivation.series_uid,
+            replaces,
+        )
+        series = derivation.write(number)
         return Outcome(
             series=series,
             provenance=provenance,

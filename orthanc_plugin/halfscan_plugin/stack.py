@@ -149,6 +149,7 @@ class Stack:
 
     def __post_init__(self) -> None:
         """Choose the ports once: a program that is started again keeps its own."""
+        self.folder = self.folder.resolve()  # the programs run in it, and are told paths in it
         self.http_port, self.dicom_port, self.api_port = free_port(), free_port(), free_port()
         self._tokens: dict[str, str] = {}
 
