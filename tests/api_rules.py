@@ -19,6 +19,10 @@ s c a   POST   /api/v1/reconstructions
 s c t a GET    /api/v1/reconstructions
 s a     POST   /api/v1/reconstructions/claim
 s c t a GET    /api/v1/reconstructions/summary
+s a     POST   /api/v1/reconstructions/departures
+s c a   GET    /api/v1/reconstructions/standing
+s a     POST   /api/v1/reconstructions/reconciliations
+s c t a GET    /api/v1/reconstructions/reconciliations/last
 s c t a GET    /api/v1/reconstructions/<int:reconstruction_id>
 s a     POST   /api/v1/reconstructions/<int:reconstruction_id>/lease
 s a     POST   /api/v1/reconstructions/<int:reconstruction_id>/outcome

@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,9 @@ from halfscan_plugin.relay import (
     Relay,
     RelaySettings,
     SettingsError,
+    source_digest,
 )
+from halfscan_plugin.departures import LONGEST_WAIT_S, QUIET_S, Departures
 from tiny_server import Server, serve
 
 SETTINGS = RelaySettings(api_url="http://127.0.0.1:8780", token="t")
@@ -44,6 +46,8 @@ class MemoryArchive:
     logs: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     broken: dict[str, Exception] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    keeps_md5: bool = True
     last: int = 0
 
     # What happens to the archive.
@@ -90,7 +94,18 @@ class MemoryArchive:
         if parts.path == "/changes":
             return json.dumps(self._page(parts.query)).encode()
         _, kind, resource, *rest = parts.path.split("/")
+        if kind == "instances" and rest:
+            return self._file(resource, rest)
         return json.dumps(self._resource(kind, resource, rest)).encode()
+
+    def _file(self, instance: str, rest: list[str]) -> bytes:
+        content = self.contents.get(instance, instance.encode())
+        if rest == ["file"]:
+            return content
+        assert rest == ["attachments", "dicom", "md5"]
+        if not self.keeps_md5:
+            raise OrthancError(17, "Unknown resource")
+        return hashlib.md5(content).hexdigest().encode()
 
     def GetGlobalProperty(self, number: int, default: str) -> str:  # noqa: N802  (as above)
         return self.properties.get(number, default)
@@ -123,6 +138,7 @@ class MemoryArchive:
                 uids = self.series[resource]
                 return [{"ID": u, "MainDicomTags": {"SOPInstanceUID": u}} for u in uids]
             return {
+                "Instances": self.series[resource],
                 "IsStable": resource not in self.unstable,
                 "ParentStudy": "study",
                 "MainDicomTags": {"SeriesInstanceUID": f"uid-{resource}"},
@@ -132,20 +148,53 @@ class MemoryArchive:
         raise OrthancError(17, "Unknown resource")
 
 
+def digest_of(*names: str) -> str:
+    """Name instances whose files hold their own names."""
+    return source_digest((name, hashlib.md5(name.encode()).hexdigest()) for name in names)
+
+
 @dataclass
 class MemoryApi:
     """Takes announcements, or does not."""
 
     taken: list[dict[str, Any]] = field(default_factory=list)
+    departed: list[list[str]] = field(default_factory=list)
+    retried: list[int] = field(default_factory=list)
+    should_stand: list[dict[str, Any]] = field(default_factory=list)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     away: bool = False
     refuses: set[str] = field(default_factory=set)
 
-    def announce(self, series: dict[str, Any]) -> None:
+    def check(self) -> None:
+        self._answer()
+
+    def depart(self, series_ids: Sequence[str]) -> None:
+        self._answer()
+        self.departed.append(list(series_ids))
+        for row in self.rows.values():
+            if row["derived_orthanc_series_id"] in series_ids:
+                row["status"] = "skipped"
+
+    def standing(self, after: int) -> tuple[list[dict[str, Any]], int | None]:
+        self._answer()
+        page = self.should_stand[after : after + 2]
+        return page, after + 2 if len(page) == 2 else None
+
+    def retry(self, reconstruction_id: int) -> None:
+        self._answer()
+        self.retried.append(reconstruction_id)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise ApiUnavailable("the API cannot be reached: away")
+
+    def announce(self, series: dict[str, Any]) -> dict[str, Any]:
         if self.away:
             raise ApiUnavailable("the API cannot be reached: away")
         if series["orthanc_series_id"] in self.refuses:
             raise AnnouncementRefused("the API answered 422: no")
         self.taken.append(series)
+        return self.rows.get(series["orthanc_series_id"], {"status": "pending"})
 
     @property
     def names(self) -> list[str]:
@@ -164,7 +213,7 @@ def api() -> MemoryApi:
 
 def make(archive: MemoryArchive, api: MemoryApi, **settings: Any) -> Relay:
     merged = RelaySettings(**{"api_url": SETTINGS.api_url, "token": "t", **settings})
-    return Relay(archive, merged, api.announce)
+    return Relay(archive, merged, api)
 
 
 @pytest.fixture
@@ -221,10 +270,11 @@ def test_the_first_cursor_is_saved_at_once(
 def test_what_is_announced(archive: MemoryArchive, api: MemoryApi, relay: Relay) -> None:
     archive.receive("a", instances=3)
     relay.step()
-    digest = hashlib.sha256(b"a.1\na.2\na.3").hexdigest()
+    digest = digest_of("a.1", "a.2", "a.3")
     assert api.taken == [
         {
             "orthanc_series_id": "a",
+            "orthanc_study_id": "study",
             "series_instance_uid": "uid-a",
             "study_instance_uid": "uid-study",
             "source_digest": digest,
@@ -714,7 +764,7 @@ def test_the_whole_way_over_http(archive: MemoryArchive, tmp_path: Path) -> None
     file = tmp_path / "token"
     with serve() as state:
         settings = RelaySettings(api_url=state.url, token_file=str(file), poll_interval_s=0.02)
-        relay = Relay(archive, settings, ApiClient(settings).announce)
+        relay = Relay(archive, settings, ApiClient(settings))
         relay.step()
         archive.receive("a", 2)
         with pytest.raises(ApiUnavailable, match="token file"):
@@ -723,7 +773,7 @@ def test_the_whole_way_over_http(archive: MemoryArchive, tmp_path: Path) -> None
         state.status = 401
         with pytest.raises(ApiUnavailable, match="401"):
             relay.step()
-        digest = hashlib.sha256(b"a.1\na.2").hexdigest()
+        digest = digest_of("a.1", "a.2")
         state.status, state.body = 201, json.dumps({"source_digest": digest}).encode()
         relay.step()
         assert archive.cursor == archive.last
@@ -735,7 +785,10 @@ def test_the_whole_way_over_http(archive: MemoryArchive, tmp_path: Path) -> None
 class MemoryModule(MemoryArchive):
     """The module ``orthanc`` with its callbacks."""
 
-    ChangeType = SimpleNamespace(ORTHANC_STARTED=1, ORTHANC_STOPPED=2, STABLE_SERIES=3)
+    ChangeType = SimpleNamespace(
+        ORTHANC_STARTED=1, ORTHANC_STOPPED=2, STABLE_SERIES=3, DELETED=4
+    )
+    ResourceType = SimpleNamespace(PATIENT=0, STUDY=1, SERIES=2, INSTANCE=3)
 
     def __init__(self, configuration: dict[str, Any]) -> None:
         super().__init__()
@@ -797,7 +850,7 @@ def test_the_plugin_starts_wakes_and_stops_with_orthanc() -> None:
         try:
             wait_until(lambda: PROPERTY in module.properties)
             state.body = json.dumps(
-                {"source_digest": hashlib.sha256(b"a.1\na.2").hexdigest()}
+                {"source_digest": digest_of("a.1", "a.2")}
             ).encode()
             module.receive("a")
             module.on_change(module.ChangeType.STABLE_SERIES, 2, "a")
@@ -816,3 +869,184 @@ def test_the_status_is_for_reading_only() -> None:
     module = MemoryModule({})
     register(module)
     assert status_of(module, "POST").allowed == "GET"
+
+
+# --- contents and deletions -------------------------------------------------------------------
+
+
+def test_other_pixels_under_the_same_uids_are_announced_as_another_content(
+    archive: MemoryArchive, api: MemoryApi, relay: Relay
+) -> None:
+    archive.receive("a")
+    relay.step()
+    archive.contents["a.2"] = b"corrected"
+    archive.log("NewInstance", "a.2")
+    relay.step()
+    before, after = ({k: v for k, v in one.items() if k != "source_digest"} for one in api.taken)
+    assert before == after
+    assert api.taken[0]["source_digest"] == digest_of("a.1", "a.2") != api.taken[1]["source_digest"]
+
+
+def test_an_archive_that_keeps_no_md5_gives_the_same_digest(
+    archive: MemoryArchive, api: MemoryApi, relay: Relay
+) -> None:
+    archive.keeps_md5 = False
+    archive.receive("a")
+    relay.step()
+    assert api.taken[0]["source_digest"] == digest_of("a.1", "a.2")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_derived_series_that_went_unnoticed_is_made_again(
+    archive: MemoryArchive, api: MemoryApi, relay: Relay, *, there: bool
+) -> None:
+    api.rows["a"] = {"id": 1, "status": "done", "derived_orthanc_series_id": "derived"}
+    if there:
+        archive.receive("derived")
+    archive.receive("a")
+    relay.step()
+    assert api.departed == ([] if there else [["derived"]])
+    assert api.names.count("a") == (1 if there else 2), "announced again once that is told"
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Watch:
+    """Departures of an archive that a test deletes from."""
+
+    archive: MemoryArchive
+    api: MemoryApi
+    clock: Clock
+    announced: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.departures = Departures(self._find, self._announce, self.api, self.clock)
+
+    def _find(self, uri: str) -> Any:
+        try:
+            return json.loads(self.archive.RestApiGet(uri))
+        except OrthancError:
+            return None
+
+    def _announce(self, name: str) -> bool:
+        self.announced.append(name)
+        return True
+
+    def later(self, seconds: float = QUIET_S) -> None:
+        self.clock.now += seconds
+        self.departures.step()
+
+
+@pytest.fixture
+def watch(archive: MemoryArchive, api: MemoryApi) -> Watch:
+    watch = Watch(archive, api, Clock())
+    watch.later()
+    return watch
+
+
+def standing(number: int = 1, **changes: Any) -> dict[str, Any]:
+    facts = {"id": number, "orthanc_series_id": f"s{number}", "n_instances": [2]}
+    derived = {"derived_orthanc_series_id": f"d{number}", "derived_instances": 2}
+    return facts | derived | changes
+
+
+def test_deletions_are_told_once_it_is_quiet(watch: Watch) -> None:
+    for name in ("a", "b"):
+        watch.departures.note(name)
+        watch.departures.step()
+    assert watch.api.departed == []
+    assert watch.departures.waiting == 2
+    watch.later()
+    assert watch.api.departed == [["a", "b"]]
+    watch.later()
+    assert watch.api.departed == [["a", "b"]]
+    assert watch.departures.waiting == 0
+
+
+def test_what_comes_back_at_once_has_not_gone(watch: Watch) -> None:
+    watch.departures.note("a")
+    watch.archive.receive("a")
+    watch.later()
+    assert (watch.api.departed, watch.departures.waiting) == ([], 0)
+
+
+def test_deletions_without_end_are_told_too(watch: Watch) -> None:
+    for second in range(int(LONGEST_WAIT_S) + 1):
+        watch.departures.note(f"{second}")
+        watch.later(1.0)
+    assert sum(map(len, watch.api.departed)) >= LONGEST_WAIT_S
+
+
+def test_deletions_are_told_again_until_the_api_acknowledges(watch: Watch) -> None:
+    watch.departures.note("a")
+    watch.api.away = True
+    with pytest.raises(ApiUnavailable):
+        watch.later()
+    watch.api.away = False
+    watch.departures.step()
+    assert watch.api.departed == [["a"]]
+
+
+@pytest.mark.parametrize(
+    ("held", "departed", "announced", "retried"),
+    [
+        ({"s1": 2, "d1": 2}, [], [], []),
+        ({"d1": 2}, [["s1"]], [], []),
+        ({"s1": 2}, [["d1"]], [], []),
+        ({}, [["s1", "d1"]], [], []),
+        ({"s1": 1, "d1": 2}, [], ["s1"], []),
+        ({"s1": 2, "d1": 1}, [], [], [1]),
+    ],
+)
+def test_what_should_be_there_is_counted_after_images_were_deleted(
+    watch: Watch,
+    held: dict[str, int],
+    departed: list[list[str]],
+    announced: list[str],
+    retried: list[int],
+) -> None:
+    for name, instances in held.items():
+        watch.archive.receive(name, instances)
+    watch.api.should_stand = [standing()]
+    watch.departures.note(None)
+    watch.later()
+    assert watch.api.departed == departed
+    assert watch.announced == announced
+    assert watch.api.retried == retried
+
+
+def test_all_pages_are_counted_at_the_start_and_only_when_it_is_due(watch: Watch) -> None:
+    watch.api.should_stand = [standing(n) for n in range(1, 6)]
+    watch.later()
+    assert watch.api.departed == [], "nothing was deleted"
+    started = Watch(watch.archive, watch.api, Clock())
+    started.later()
+    assert watch.api.departed == [[f"s{n}", f"d{n}"] for n in range(1, 6)]
+
+
+def test_a_contents_of_before_may_stand_too(watch: Watch) -> None:
+    watch.archive.receive("s1", 5)
+    watch.archive.receive("d1", 2)
+    watch.api.should_stand = [standing(n_instances=[6, 5])]
+    watch.departures.note(None)
+    watch.later()
+    assert watch.announced == []
+
+
+def test_orthanc_tells_the_relay_what_it_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str | None] = []
+    monkeypatch.setattr(Relay, "note_deletion", lambda _relay, series: told.append(series))
+    module = MemoryModule({"Halfscan": {"ApiUrl": SETTINGS.api_url, "Token": "t"}})
+    register(module)
+    assert module.on_change is not None
+    for level in ("INSTANCE", "SERIES", "STUDY", "PATIENT"):
+        kind = getattr(module.ResourceType, level)
+        module.on_change(module.ChangeType.DELETED, kind, level.lower())
+    assert told == [None, "series"]

@@ -9,7 +9,10 @@ from prometheus_client.registry import Collector
 
 from halfscan_api.database import Database
 from halfscan_api.reconstructions import service
+from halfscan_api.reconstructions.standing import last_reconciliation
+from halfscan_api.reconstructions.tables import Reconciliation
 
+_DISAGREEMENTS = ("missing", "stale", "orphaned", "doubled", "unknown", "mended")
 # A client may send any word as its method; each would become a series of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -54,12 +57,14 @@ class _Reconstructions(Collector):
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         # Named here so that registering asks nothing of a database that may not be there yet.
-        yield from (_rows(), _database_up(0))
+        yield from (_rows(), _disagreements(None), _compared(None), _database_up(0))
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
             with self._database.read() as session:
                 counts = service.summary(session)
+                last = last_reconciliation(session)
+                comparison = (_disagreements(last), _compared(last))
         except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError):
             yield _database_up(0)
             return
@@ -67,6 +72,7 @@ class _Reconstructions(Collector):
         for status, count in counts.items():
             rows.add_metric([status.value], count)
         yield rows
+        yield from comparison
         yield _database_up(1)
 
 
@@ -74,6 +80,27 @@ def _rows() -> GaugeMetricFamily:
     return GaugeMetricFamily(
         "halfscan_reconstructions", "Reconstructions by status.", labels=["status"]
     )
+
+
+def _disagreements(last: Reconciliation | None) -> GaugeMetricFamily:
+    figures = GaugeMetricFamily(
+        "halfscan_archive_disagreements",
+        "Derived series about which ledger and archive disagreed when they were last compared.",
+        labels=["kind"],
+    )
+    for kind in _DISAGREEMENTS if last is not None else ():
+        figures.add_metric([kind], getattr(last, kind))
+    return figures
+
+
+def _compared(last: Reconciliation | None) -> GaugeMetricFamily:
+    figures = GaugeMetricFamily(
+        "halfscan_archive_compared_timestamp_seconds",
+        "When ledger and archive were last compared [s since 1970].",
+    )
+    if last is not None:
+        figures.add_metric([], last.finished_at.timestamp())
+    return figures
 
 
 def _database_up(value: int) -> GaugeMetricFamily:

@@ -1,16 +1,24 @@
 """The archive over REST: read a series, store a derived one (pyorthanc).
 
 pyorthanc raises httpx's exceptions; they end here and become three of our own: the archive is
-away (try again later), the series is not there, the archive refused an object.
+away (try again later), the series is not there, the archive refused an object. Reads are tried
+again on a fresh connection before the archive counts as away: Orthanc closes kept-alive
+connections when it likes, and answers 503 while its database is busy.
+
+A UID does not name a series in an archive: the same study may lie there under two PatientIDs.
+What is looked up or removed is found within one of Orthanc's studies.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, BinaryIO, cast
 
 import httpx
+import numpy as np
+from httpx_retries import Retry, RetryTransport
 from pydicom import Dataset, dcmwrite
 from pyorthanc import Orthanc
 
@@ -19,13 +27,15 @@ from halfscan_plugin.derived import is_halfscan_output
 from halfscan_plugin.errors import HalfscanError, UnreadableSeries
 from halfscan_plugin.files import parse
 from halfscan_plugin.geometry import sort_slices
-from halfscan_plugin.headers import text, texts, uid
+from halfscan_plugin.headers import texts, uid
 from halfscan_plugin.orthanc_headers import FileStart, public_header
+from halfscan_plugin.pixels import decode
 from halfscan_plugin.relay import source_digest
 
 __all__ = [
     "Archive",
     "ArchiveUnavailable",
+    "ArchivedSeries",
     "NotOurs",
     "SeriesNotFound",
     "SourceSeries",
@@ -33,6 +43,32 @@ __all__ = [
     "StoredSeries",
 ]
 
+
+def _read(answer: httpx.Response) -> None:
+    """Read an answer to its end: one that breaks off midway is asked for again."""
+    answer.read()
+
+
+# Reads that meet a closed connection or a busy Orthanc are sent again; together they wait a few
+# seconds. Nothing else is: whether a store or a removal was carried out must be looked at first.
+STREAMS = Retry(
+    total=4,
+    backoff_factor=0.25,
+    backoff_jitter=0.5,
+    max_backoff_wait=2.0,
+    allowed_methods={"GET", "HEAD"},
+    status_forcelist={502, 503, 504},
+    retry_on_exceptions=(
+        httpx.NetworkError,
+        httpx.RemoteProtocolError,
+        httpx.ConnectTimeout,
+        httpx.PoolTimeout,
+    ),
+)
+READS = STREAMS.copy_with(validate_response=_read)
+# A search is a read that is sent as a POST.
+SEARCHES = READS.copy_with(allowed_methods={"POST"})
+MOST_LOOKS = 3  # at a series that loses instances while it is looked at
 # Orthanc would compress every answer that may be compressed: ten times the time for an image.
 UNPACKED = {"Accept-Encoding": "identity"}
 
@@ -59,40 +95,78 @@ class SourceSeries:
 
     Parameters
     ----------
-    orthanc_series_id, series_instance_uid, study_instance_uid : str
+    orthanc_series_id, orthanc_study_id, series_instance_uid, study_instance_uid : str
         Its identifiers.
-    instance_ids : tuple of str
-        Orthanc's identifiers of its instances.
+    files : dict of str to str
+        Orthanc's identifier of the stored file, by that of the instance: another one means that
+        the instance was stored anew.
     source_digest : str
-        The set of its instances, as the relay announces it.
+        Its instances and their contents, as the relay announces them.
     is_stable : bool
         False while it still arrives.
     """
 
     orthanc_series_id: str
+    orthanc_study_id: str
     series_instance_uid: str
     study_instance_uid: str
-    instance_ids: tuple[str, ...]
+    files: Mapping[str, str]
     source_digest: str
     is_stable: bool
+
+    @property
+    def instance_ids(self) -> list[str]:
+        """Orthanc's identifiers of its instances."""
+        return sorted(self.files)
 
     def announcement(self) -> dict[str, Any]:
         """Give what the ledger needs to know of it."""
         return {
             "orthanc_series_id": self.orthanc_series_id,
+            "orthanc_study_id": self.orthanc_study_id,
             "series_instance_uid": self.series_instance_uid,
             "study_instance_uid": self.study_instance_uid,
             "source_digest": self.source_digest,
-            "n_instances": len(self.instance_ids),
+            "n_instances": len(self.files),
         }
 
 
 @dataclass(frozen=True, slots=True)
+class ArchivedSeries:
+    """A series of one of Orthanc's studies.
+
+    Parameters
+    ----------
+    orthanc_series_id, series_instance_uid : str
+        Its identifiers.
+    number : int or None
+        SeriesNumber, where it is one.
+    instance_ids : tuple of str
+        Orthanc's identifiers of its instances.
+    """
+
+    orthanc_series_id: str
+    series_instance_uid: str
+    number: int | None
+    instance_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredSeries:
-    """A derived series as the archive holds it."""
+    """A derived series as the archive holds it.
+
+    Parameters
+    ----------
+    orthanc_series_id : str
+    instances : int
+        How many it has.
+    added : int
+        How many of them were not there before.
+    """
 
     orthanc_series_id: str
     instances: int
+    added: int = 0
 
 
 class Archive:
@@ -121,9 +195,12 @@ class Archive:
             username=username,
             password=password,
             timeout=timeout_s,
-            trust_env=False,
+            transport=RetryTransport(httpx.HTTPTransport(trust_env=False), READS),
             # pyorthanc itself tells an error's status only in the text of its message.
-            event_hooks={"response": [httpx.Response.raise_for_status]},
+            event_hooks={
+                "request": [_allow_again],
+                "response": [httpx.Response.raise_for_status],
+            },
         )
 
     def close(self) -> None:
@@ -141,20 +218,45 @@ class Archive:
         return system
 
     def source(self, series_id: str) -> SourceSeries:
-        """Look at a series: which instances it has now, and whether it still arrives."""
+        """Look at a series: which instances it has now, what they hold, whether it still arrives.
+
+        Raises
+        ------
+        SeriesNotFound
+            If it is not there.
+        """
+        for _ in range(MOST_LOOKS):
+            try:
+                return self._look(series_id)
+            except SeriesNotFound:
+                self.instance_ids(series_id)  # raises, unless only one instance of it has gone
+        raise ArchiveUnavailable(f"series {series_id} changes while it is looked at")
+
+    def _look(self, series_id: str) -> SourceSeries:
         with self._errors():
             series = self._client.get_series_id(series_id)
-            study = self._client.get_series_id_study(series_id)
-            instances = self._client.get_series_id_instances(series_id)
-            uids = {i["ID"]: i["MainDicomTags"]["SOPInstanceUID"] for i in instances}
+            study = self._client.get_studies_id(series["ParentStudy"])
+            instances = self._instances(series_id)
             return SourceSeries(
                 orthanc_series_id=series_id,
+                orthanc_study_id=study["ID"],
                 series_instance_uid=series["MainDicomTags"]["SeriesInstanceUID"],
                 study_instance_uid=study["MainDicomTags"]["StudyInstanceUID"],
-                instance_ids=tuple(sorted(uids)),
-                source_digest=source_digest(uids.values()),
+                files={i["ID"]: i["FileUuid"] for i in instances},
+                source_digest=source_digest(
+                    (i["MainDicomTags"]["SOPInstanceUID"], self._md5(i["ID"])) for i in instances
+                ),
                 is_stable=bool(series["IsStable"]),
             )
+
+    def holds(self, source: SourceSeries) -> bool:
+        """Tell whether the archive still holds a series as it was looked at, in one request."""
+        try:
+            with self._errors():
+                instances = self._instances(source.orthanc_series_id)
+                return {i["ID"]: i["FileUuid"] for i in instances} == source.files
+        except SeriesNotFound:
+            return False
 
     def instance_ids(self, series_id: str) -> list[str]:
         """List Orthanc's identifiers of the instances of a series."""
@@ -183,7 +285,8 @@ class Archive:
             If the bytes are no DICOM file.
         """
         path = f"{self._url}/instances/{instance_id}/file"
-        with self._errors(), self._client.stream("GET", path, headers=UNPACKED) as answer:
+        arguments = {"headers": UNPACKED, "extensions": {"retry": STREAMS}}
+        with self._errors(), self._client.stream("GET", path, **arguments) as answer:
             start = FileStart(answer.iter_bytes())
             try:
                 return _parsed(instance_id, cast("BinaryIO", start), pixels=False)
@@ -232,16 +335,21 @@ class Archive:
                 headers[instance_id] = self.header(instance_id)
         return list(headers.values())
 
-    def series_numbers(self, series_id: str) -> dict[str, int]:
-        """Give the SeriesNumber of every series in the same study, by SeriesInstanceUID."""
-        numbers = {}
-        with self._errors():
-            study = self._client.get_series_id_study(series_id)
-            for series in self._client.get_studies_id_series(study["ID"]):
-                tags = series["MainDicomTags"]
-                with contextlib.suppress(ValueError):
-                    numbers[tags["SeriesInstanceUID"]] = int(tags.get("SeriesNumber") or "")
-        return numbers
+    def series_of_study(self, study_id: str) -> list[ArchivedSeries]:
+        """List the series of one of Orthanc's studies; none where it is not there."""
+        try:
+            with self._errors():
+                return [
+                    ArchivedSeries(
+                        orthanc_series_id=series["ID"],
+                        series_instance_uid=series["MainDicomTags"]["SeriesInstanceUID"],
+                        number=_integer(series["MainDicomTags"].get("SeriesNumber")),
+                        instance_ids=tuple(series["Instances"]),
+                    )
+                    for series in self._client.get_studies_id_series(study_id)
+                ]
+        except SeriesNotFound:
+            return []
 
     def find_series(self, series_instance_uid: str) -> list[str]:
         """Look up Orthanc's identifiers of a series by its SeriesInstanceUID."""
@@ -276,7 +384,7 @@ class Archive:
         try:
             for dataset in datasets:
                 check()
-                answer = self._store_one(dataset)
+                answer = self._store(dataset, check)
                 series_id = answer["ParentSeries"]
                 if answer["Status"] == "Success":
                     added.append(answer["ID"])
@@ -287,42 +395,84 @@ class Archive:
                 with contextlib.suppress(HalfscanError), self._errors():
                     self._client.delete_instances_id(instance_id)
             raise
-        return StoredSeries(series_id, len(datasets))
+        return StoredSeries(series_id, len(datasets), len(added))
 
-    def remove_derived(self, series_instance_uid: str) -> bool:
-        """Remove a derived series; False where the archive has none of this UID.
+    def remove_derived(self, series_id: str) -> bool:
+        """Remove a series that Halfscan wrote; False where the archive has it no more.
 
         Raises
         ------
         NotOurs
             If an object of it does not say that Halfscan wrote it; nothing is removed then.
         """
-        found = self.find_series(series_instance_uid)
-        for series_id in found:
-            with contextlib.suppress(SeriesNotFound):  # somebody was faster
-                header = self.header(self.instance_ids(series_id)[0])
-                ours = is_halfscan_output(header)
-                if not ours or text(header, "SeriesInstanceUID") != series_instance_uid:
-                    raise NotOurs(f"series {series_instance_uid} was not written by Halfscan")
-                with self._errors():
-                    self._client.delete_series_id(series_id)
-        return bool(found)
+        try:
+            for instance_id in self.instance_ids(series_id):
+                if not is_halfscan_output(self.header(instance_id)):
+                    raise NotOurs(f"series {series_id} was not written by Halfscan")
+            with self._errors():
+                self._client.delete_series_id(series_id)
+        except SeriesNotFound:  # somebody was faster
+            return False
+        return True
+
+    def _instances(self, series_id: str) -> list[dict[str, Any]]:
+        instances: list[dict[str, Any]] = self._client.get_series_id_instances(series_id)
+        return instances
+
+    def _md5(self, instance_id: str) -> str:
+        """Give the MD5 of a file: Orthanc's own, or ours where its settings keep none."""
+        with contextlib.suppress(httpx.HTTPStatusError):
+            path = f"{self._url}/instances/{instance_id}/attachments/dicom/md5"
+            md5: str = self._client.get(path).text.strip()
+            return md5
+        content = self._client.get_instances_id_file(instance_id, headers=UNPACKED)
+        return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
     def _check_complete(self, series_id: str, expected: int) -> None:
         held = len(self.instance_ids(series_id))
         if held != expected:
             raise StoreRefused(f"the archive holds {held} of {expected} derived instances")
 
-    def _store_one(self, dataset: Dataset) -> dict[str, Any]:
+    def _store(self, dataset: Dataset, check: Callable[[], None]) -> dict[str, Any]:
+        """Store one object; one that is there under its UID already must be the same."""
         buffer = BytesIO()
         dcmwrite(buffer, dataset, enforce_file_format=True)
+        content = buffer.getvalue()
+        answer = self._post(dataset, content)
+        if answer["Status"] == "AlreadyStored" and not self._is_stored(answer["ID"], content):
+            # Only under a UID of ours, which nobody else gives away.
+            if not is_halfscan_output(self.header(answer["ID"])):
+                raise StoreRefused(
+                    f"instance {dataset.SOPInstanceUID}: the archive holds another object under "
+                    "this UID, which Halfscan did not write"
+                )
+            check()
+            with self._errors(), contextlib.suppress(SeriesNotFound):
+                self._client.delete_instances_id(answer["ID"])
+            answer = self._post(dataset, content)
+        return answer
+
+    def _post(self, dataset: Dataset, content: bytes) -> dict[str, Any]:
         with self._errors(StoreRefused):
-            answer: dict[str, Any] = self._client.post_instances(buffer.getvalue())
+            answer: dict[str, Any] = self._client.post_instances(content)
         if answer.get("Status") not in {"Success", "AlreadyStored"}:
             raise StoreRefused(
                 f"instance {dataset.SOPInstanceUID}: the archive answered {answer.get('Status')!r}"
             )
         return answer
+
+    def _is_stored(self, instance_id: str, content: bytes) -> bool:
+        """Tell whether an instance of the archive is what was sent."""
+        with self._errors():
+            md5 = self._md5(instance_id)
+        if md5 == hashlib.md5(content, usedforsecurity=False).hexdigest():
+            return True
+        # An archive that transcodes what it takes has other bytes for the same object.
+        sent, stored = parse(BytesIO(content)), self.dataset(instance_id)
+        with contextlib.suppress(UnreadableSeries):
+            same_pixels = np.array_equal(decode(sent), decode(stored))
+            return same_pixels and _header_text(sent) == _header_text(stored)
+        return False
 
     @contextlib.contextmanager
     def _errors(self, refused: type[HalfscanError] = ArchiveUnavailable) -> Iterator[None]:
@@ -350,6 +500,22 @@ class Archive:
 def _needs_all(header: Dataset) -> bool:
     """Tell an object whose images differ in elements that the archive does not tell."""
     return uid(header, "SOPClassUID") in ENHANCED or "MOSAIC" in texts(header, "ImageType")
+
+
+def _allow_again(request: httpx.Request) -> None:
+    if request.url.path.endswith("/tools/find"):
+        request.extensions["retry"] = SEARCHES
+
+
+def _header_text(dataset: Dataset) -> list[str]:
+    return [str(found) for found in dataset if found.keyword != "PixelData"]
+
+
+def _integer(written: str | None) -> int | None:
+    try:
+        return int(written or "")
+    except ValueError:
+        return None
 
 
 def _parsed(instance_id: str, content: BinaryIO, *, pixels: bool) -> Dataset:

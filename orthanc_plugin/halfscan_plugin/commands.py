@@ -49,7 +49,8 @@ def worker(**options: Any) -> None:
 
     Settings come from the environment, HALFSCAN_WORKER_<NAME> or HALFSCAN_WORKER_<NAME>_FILE:
     API_URL, TOKEN, ORTHANC_URL, ORTHANC_USERNAME, ORTHANC_PASSWORD, NAME, RULES, MODEL, WEIGHTS,
-    STRENGTH, TRANSFER_SYNTAX, OUTSIDE, DEVICE, THREADS, LEASE_S, POLL_S, LOG_LEVEL, LOG_FORMAT.
+    STRENGTH, TRANSFER_SYNTAX, OUTSIDE, ORPHANS, DEVICE, THREADS, LEASE_S, POLL_S, LOG_LEVEL,
+    LOG_FORMAT.
     The options win.
     """
     from halfscan_plugin.settings import WorkerSettings  # noqa: PLC0415  (heavy, only here)
@@ -85,6 +86,7 @@ def worker(**options: Any) -> None:
             lease_s=settings.lease_s,
             poll_s=settings.poll_s,
             rules=rules,
+            orphans=settings.orphans,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())

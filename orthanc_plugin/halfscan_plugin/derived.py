@@ -168,9 +168,7 @@ def pixel_digest(source: SeriesVolume, index: int) -> str:
     """
     digest = hashlib.sha256()
     images = [
-        (place.frame, number)
-        for number, place in enumerate(source.slices)
-        if place.source == index
+        (place.frame, number) for number, place in enumerate(source.slices) if place.source == index
     ]
     for frame, number in sorted(images):
         image = np.ascontiguousarray(source.stored[number], dtype="<i8")
@@ -255,7 +253,9 @@ class Derivation:
                 notes.update(_set_pixels(derived, pixels, original, self._syntax))
                 notes.update(f"{name} could not be carried over whole" for name in carrier.left_out)
                 datasets.append(derived)
-        counted = (f"{note} (in {n} of {len(datasets)} objects)" for note, n in sorted(notes.items()))
+        counted = (
+            f"{note} (in {n} of {len(datasets)} objects)" for note, n in sorted(notes.items())
+        )
         uid_of_series = self.series_uid(series_number)
         return DerivedSeries(uid_of_series, tuple(datasets), clipped, tuple(counted))
 

@@ -2,7 +2,7 @@
 
 It runs inside Orthanc, under the one interpreter lock that serves all of Orthanc's callbacks, so
 it stays thin: standard library only. It starts the relay, wakes it when a series becomes stable,
-and answers ``GET /halfscan/status``.
+tells it what was deleted, and answers ``GET /halfscan/status``.
 
 An archive that has a Python script of its own keeps it and adds there::
 
@@ -31,7 +31,9 @@ if __name__ == "plugin":  # loaded by Orthanc as its script
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _here]
     sys.path.append(str(_here.parent))
 
-from halfscan_plugin.relay import ApiClient, Relay, RelaySettings, SettingsError
+from halfscan_plugin.relay import Relay
+from halfscan_plugin.relay_client import ApiClient
+from halfscan_plugin.relay_settings import RelaySettings, SettingsError
 
 __all__ = ["register"]
 
@@ -59,7 +61,7 @@ def register(orthanc: Any, on_change: ChangeCallback | None = None) -> Relay | N
         configuration = json.loads(orthanc.GetConfiguration())
         settings = RelaySettings.from_section(configuration.get("Halfscan"))
         client = ApiClient(settings)
-        relay = Relay(orthanc, settings, client.announce, client.check)
+        relay = Relay(orthanc, settings, client)
     except SettingsError as problem:
         error = str(problem)
         orthanc.LogError(f"halfscan is off: {error}")
@@ -84,12 +86,7 @@ def _follow(orthanc: Any, relay: Relay | None, site: ChangeCallback | None) -> b
 
     def on_change(change_type: int, level: int, resource_id: str) -> None:
         if relay is not None:
-            if change_type == orthanc.ChangeType.ORTHANC_STARTED:
-                relay.start()
-            elif change_type == orthanc.ChangeType.ORTHANC_STOPPED:
-                relay.stop()
-            elif change_type == orthanc.ChangeType.STABLE_SERIES:
-                relay.wake()
+            _tell(orthanc, relay, change_type, level, resource_id)
         if site is not None:
             site(change_type, level, resource_id)
 
@@ -103,6 +100,20 @@ def _follow(orthanc: Any, relay: Relay | None, site: ChangeCallback | None) -> b
         )
         return False
     return True
+
+
+def _tell(orthanc: Any, relay: Relay, change_type: int, level: int, resource_id: str) -> None:
+    """Pass one of Orthanc's events on to the relay; never blocks."""
+    if change_type == orthanc.ChangeType.ORTHANC_STARTED:
+        relay.start()
+    elif change_type == orthanc.ChangeType.ORTHANC_STOPPED:
+        relay.stop()
+    elif change_type == orthanc.ChangeType.STABLE_SERIES:
+        relay.wake()
+    elif change_type == orthanc.ChangeType.DELETED and level == orthanc.ResourceType.SERIES:
+        relay.note_deletion(resource_id)
+    elif change_type == orthanc.ChangeType.DELETED and level == orthanc.ResourceType.INSTANCE:
+        relay.note_deletion(None)
 
 
 if __name__ == "plugin":

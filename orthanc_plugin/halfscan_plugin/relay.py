@@ -8,22 +8,24 @@ restart the change log holds the ``NewInstance`` and ``NewSeries`` rows alone, a
 ``IsStable``. The relay therefore follows those rows too, asks the series, and holds the cursor
 behind whatever is not yet stable.
 
+What was deleted does not stand in the change log: `departures`.
+
 This module runs inside Orthanc: standard library only, and the Orthanc SDK is passed in.
 """
 
 import hashlib
-import http.client
 import json
 import threading
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from halfscan_plugin.departures import Departures
+from halfscan_plugin.relay_client import AnnouncementRefused, ApiClient
+from halfscan_plugin.relay_settings import ApiUnavailable, RelaySettings, SettingsError
+
 __all__ = [
+    "AnnouncementRefused",
+    "Api",
     "ApiClient",
     "ApiUnavailable",
     "OrthancModule",
@@ -33,27 +35,12 @@ __all__ = [
     "source_digest",
 ]
 
-FIRST_USER_PROPERTY = 1024  # Orthanc keeps the lower global properties for itself
 PAGE_ROWS = 1000
-LONGEST_INTERVAL_S = 3600
-# The announcement itself is wrong, or contradicts what is known: asking again changes nothing.
-REFUSALS = {400, 409, 413, 422}
+UNKNOWN_RESOURCE = 17  # Orthanc's error code
 # While the API is away, series wait in memory as identifiers only; past this many the relay stops
 # reading on. Nothing is lost: the cursor still stands before the first of them.
 MOST_WAITING = 20_000
 FOLLOWED = {"NewSeries", "NewInstance", "StableSeries"}
-
-
-class SettingsError(Exception):
-    """A setting of the section ``Halfscan`` in Orthanc's configuration breaks a rule."""
-
-
-class ApiUnavailable(Exception):
-    """The API could not be reached, or refused: the series will be announced again."""
-
-
-class AnnouncementRefused(Exception):
-    """The API will never take this announcement; the series is logged and left aside."""
 
 
 class OrthancModule(Protocol):
@@ -67,235 +54,36 @@ class OrthancModule(Protocol):
     def LogError(self, message: str) -> None: ...  # noqa: N802  (Orthanc's name)
 
 
-@dataclass(frozen=True, slots=True)
-class RelaySettings:
-    """The section ``Halfscan`` of Orthanc's configuration file.
+class Api(Protocol):
+    """What the relay asks of the API: see `ApiClient`."""
+
+    def announce(self, series: dict[str, Any]) -> dict[str, Any]: ...
+    def check(self) -> None: ...
+    def depart(self, series_ids: Sequence[str]) -> None: ...
+    def standing(self, after: int) -> tuple[list[dict[str, Any]], int | None]: ...
+    def retry(self, reconstruction_id: int) -> None: ...
+
+
+def source_digest(instances: Iterable[tuple[str, str]]) -> str:
+    """Name a set of instances and their contents.
 
     Parameters
     ----------
-    api_url : str
-        Address of the API, such as ``http://127.0.0.1:8780``.
-    token_file : str or None
-        File that holds the bearer token of role ``service``; read again when the API refuses it.
-    token : str or None
-        The token itself, where a file is impractical.
-    start_from : {"now", "beginning"}
-        What a first start does with series that are in the archive already.
-    poll_interval_s : float
-        How often the change log is read when no callback wakes the relay [s].
-    cursor_property : int
-        Number of the global property that holds the cursor, 1024 or above.
+    instances : iterable of (str, str)
+        SOPInstanceUID and MD5 of the file (Orthanc's attachment ``dicom``, uncompressed) of each:
+        the same UID may come back with other pixels.
+
+    Returns
+    -------
+    str
+        SHA-256 over the sorted lines ``UID MD5``, hexadecimal.
     """
-
-    api_url: str
-    token_file: str | None = None
-    token: str | None = None
-    start_from: str = "now"
-    poll_interval_s: float = 5.0
-    cursor_property: int = 7290
-
-    @classmethod
-    def from_section(cls, section: object) -> "RelaySettings":
-        """Check the section of the configuration file.
-
-        Raises
-        ------
-        SettingsError
-            If a name is unknown, a value is missing or breaks a rule; the message says which.
-        """
-        if not isinstance(section, dict):
-            raise SettingsError(
-                'Orthanc\'s configuration needs a section "Halfscan" with ApiUrl and TokenFile'
-            )
-        names = {
-            "ApiUrl": "api_url",
-            "TokenFile": "token_file",
-            "Token": "token",
-            "StartFrom": "start_from",
-            "PollIntervalS": "poll_interval_s",
-            "CursorProperty": "cursor_property",
-        }
-        unknown = sorted(set(section) - set(names))
-        if unknown:
-            raise SettingsError(
-                f"Halfscan.{unknown[0]} is not a setting; known: {', '.join(names)}"
-            )
-        if "ApiUrl" not in section:
-            raise SettingsError("Halfscan.ApiUrl is missing: the address of the API")
-        settings = cls(**{names[key]: value for key, value in section.items()})
-        settings.check()
-        return settings
-
-    def check(self) -> None:
-        """Raise `SettingsError` at the first value that breaks a rule."""
-        if not _is_address(self.api_url):
-            raise SettingsError(
-                "Halfscan.ApiUrl must be http://HOST or https://HOST, with a port where needed, "
-                f"got {self.api_url!r}"
-            )
-        if (self.token is None) == (self.token_file is None):
-            raise SettingsError("Halfscan needs exactly one of TokenFile and Token")
-        for name, value in (("Token", self.token), ("TokenFile", self.token_file)):
-            if value is not None and not (isinstance(value, str) and value):
-                raise SettingsError(f"Halfscan.{name} must be a non-empty text")
-        if self.token is not None and not _is_token(self.token):
-            raise SettingsError("Halfscan.Token must be one word of printable ASCII")
-        if self.start_from not in {"now", "beginning"}:
-            raise SettingsError(
-                f'Halfscan.StartFrom must be "now" or "beginning", got {self.start_from!r}'
-            )
-        interval = self.poll_interval_s
-        if (
-            isinstance(interval, bool)
-            or not isinstance(interval, int | float)
-            or not 0 < interval <= LONGEST_INTERVAL_S
-        ):
-            raise SettingsError(
-                f"Halfscan.PollIntervalS must be above 0 and at most {LONGEST_INTERVAL_S}, "
-                f"got {interval!r}"
-            )
-        number = self.cursor_property
-        if isinstance(number, bool) or not isinstance(number, int) or number < FIRST_USER_PROPERTY:
-            raise SettingsError(
-                f"Halfscan.CursorProperty must be {FIRST_USER_PROPERTY} or above, got {number!r}"
-            )
-
-    def read_token(self) -> str:
-        """Give the bearer token; a missing or empty file raises `ApiUnavailable`."""
-        if self.token is not None:
-            return self.token
-        assert self.token_file is not None  # noqa: S101  (check() has made sure)
-        try:
-            token = Path(self.token_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ApiUnavailable(f"the token file cannot be read: {error}") from error
-        if not token:
-            raise ApiUnavailable(f"the token file {self.token_file!r} is empty")
-        if not _is_token(token):
-            # Said here, because urllib's own message would show the token.
-            raise ApiUnavailable(f"the token file {self.token_file!r} holds more than one word")
-        return token
-
-
-def source_digest(sop_instance_uids: Iterable[str]) -> str:
-    """Name a set of instances: SHA-256 over their sorted SOPInstanceUIDs, one a line."""
-    return hashlib.sha256("\n".join(sorted(sop_instance_uids)).encode()).hexdigest()
-
-
-def _is_address(url: object) -> bool:
-    if not isinstance(url, str):
-        return False
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    plain = not (parts.query or parts.fragment) and url.isascii() and " " not in url
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and plain and port != 0
-
-
-def _is_token(text: str) -> bool:
-    return text.isascii() and text.isprintable() and " " not in text
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would arrive as a GET, whose answer is no acknowledgement."""
-
-    def redirect_request(self, *_arguments: Any) -> None:
-        """Follow nothing: the answer 3xx becomes an `HTTPError`."""
-
-
-class ApiClient:
-    """Announces series to the API over HTTP.
-
-    Parameters
-    ----------
-    settings : RelaySettings
-        Where the API is, and the token.
-    timeout_s : float
-        Longest wait for an answer [s].
-    """
-
-    def __init__(self, settings: RelaySettings, timeout_s: float = 10.0) -> None:
-        self._settings = settings
-        self._timeout_s = timeout_s
-        self._address = settings.api_url.rstrip("/") + "/api/v1/reconstructions"
-        self._opener = urllib.request.build_opener(_NoRedirect)
-
-    def announce(self, series: dict[str, Any]) -> None:
-        """POST one series; return once the API has acknowledged it.
-
-        Raises
-        ------
-        ApiUnavailable
-            If the API cannot be reached, or does not take announcements now.
-        AnnouncementRefused
-            If the API says that the announcement itself is wrong.
-        """
-        answer = self._ask("", json.dumps(series).encode())
-        # Something else may listen at the address and answer 200 to whatever it is asked.
-        digest = answer.get("source_digest") if isinstance(answer, dict) else None
-        if digest != series["source_digest"]:
-            raise ApiUnavailable(f"what answers at {self._address} is not the API")
-
-    def check(self) -> None:
-        """Ask for the list of reconstructions, to see that address and token are right.
-
-        Raises
-        ------
-        ApiUnavailable
-            If they are not, or the API is away.
-        """
-        try:
-            answer = self._ask("?per_page=1", None)
-        except AnnouncementRefused as error:
-            raise ApiUnavailable(str(error)) from error
-        if not isinstance(answer, dict) or "items" not in answer:
-            raise ApiUnavailable(f"what answers at {self._address} is not the API")
-
-    def _ask(self, query: str, body: bytes | None) -> Any:
-        """Send one request; None for an answer that is not JSON."""
-        request = urllib.request.Request(  # noqa: S310  (http or https: the settings check it)
-            self._address + query,
-            data=body,
-            headers={
-                "Content-Type": "application/json",
-                "Authorization": f"Bearer {self._settings.read_token()}",
-            },
-        )
-        try:
-            with self._opener.open(request, timeout=self._timeout_s) as response:
-                return json.load(response)
-        except urllib.error.HTTPError as error:
-            with error:
-                message = f"the API at {self._address} answered {error.code}: {_detail(error)}"
-            if error.code in {401, 403}:
-                message += " (look at TokenFile; halfscan token list)"
-            if error.code in REFUSALS:
-                raise AnnouncementRefused(message) from error
-            raise ApiUnavailable(message) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise ApiUnavailable(
-                f"the API at {self._address} cannot be reached: {error}"
-            ) from error
-        except ValueError:
-            return None
-
-
-def _detail(error: urllib.error.HTTPError) -> str:
-    """Give a problem's own words in one line; its request id would make every report a new one."""
-    try:
-        text = error.read(2000).decode("utf-8", "replace").strip()
-    except (OSError, http.client.HTTPException):
-        return ""
-    try:
-        return str(json.loads(text)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return " ".join(text.split())[:200]
+    lines = sorted(f"{uid} {md5}" for uid, md5 in instances)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 class Relay:
-    """Follows the change log and announces every stable series.
+    """Follows the change log, announces every stable series, and tells what was deleted.
 
     Parameters
     ----------
@@ -303,25 +91,21 @@ class Relay:
         The Orthanc SDK.
     settings : RelaySettings
         Checked settings.
-    announce : callable
-        Takes the announcement of one series, returns once it is acknowledged and raises
-        `ApiUnavailable` otherwise.
-    check : callable, optional
-        Raises `ApiUnavailable` if address or token are wrong; asked once at the start, so that a
-        wrong setting shows before the first series comes.
+    api : Api
+        Where series are announced; it is asked once at the start whether address and token are
+        right, so that a wrong setting shows before the first series comes.
     """
 
     def __init__(
         self,
         orthanc: OrthancModule,
         settings: RelaySettings,
-        announce: Callable[[dict[str, Any]], None],
-        check: Callable[[], None] = lambda: None,
+        api: Api,
     ) -> None:
         self._orthanc = orthanc
         self._settings = settings
-        self._announce = announce
-        self._check = check
+        self._api = api
+        self._departures = Departures(self._find, self._settle, api)
         self._checked = False
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -341,6 +125,11 @@ class Relay:
         """Look at the change log now; safe from any callback, never blocks."""
         self._wake.set()
 
+    def note_deletion(self, series_id: str | None) -> None:
+        """Take note that Orthanc deleted a series, or (None) an image; safe from any callback."""
+        self._departures.note(series_id)
+        self._wake.set()
+
     def stop(self, timeout_s: float = 5.0) -> None:
         """End the thread; what is not acknowledged is found again at the next start."""
         self._stop.set()
@@ -355,13 +144,14 @@ class Relay:
             "cursor": self._cursor() if self._scanned >= 0 else None,
             "last_change": self._scanned if self._scanned >= 0 else None,
             "waiting_series": len(self._waiting),
+            "waiting_deletions": self._departures.waiting,
             "announced_series": self._announced,
             "refused_series": self._refused,
             "last_error": self._last_error,
         }
 
     def step(self) -> None:
-        """Read the change log to its end and announce what is stable.
+        """Read the change log to its end, announce what is stable, tell what was deleted.
 
         Raises
         ------
@@ -390,6 +180,7 @@ class Relay:
                     del self._waiting[series_id]
         finally:
             self._save_cursor()
+        self._departures.step()
         if trouble is not None:
             raise trouble
 
@@ -417,12 +208,12 @@ class Relay:
                 self._last_error = None
             # A series that is still arriving is asked again soon.
             pause_s = min(1.0, self._settings.poll_interval_s)
-            if not self._waiting:
+            if not self._waiting and not self._departures.waiting:
                 pause_s = self._settings.poll_interval_s
 
     def _check_once(self) -> None:
         if not self._checked:
-            self._check()
+            self._api.check()
             self._checked = True
             # Orthanc shows what it logs about its own start as warnings too.
             self._orthanc.LogWarning(
@@ -474,17 +265,20 @@ class Relay:
         study = self._find(f"/studies/{series['ParentStudy']}")
         if not instances or study is None:
             return True
-        uids = [i["MainDicomTags"]["SOPInstanceUID"] for i in instances]
+        announcement = {
+            "orthanc_series_id": series_id,
+            "orthanc_study_id": series["ParentStudy"],
+            "series_instance_uid": series["MainDicomTags"]["SeriesInstanceUID"],
+            "study_instance_uid": study["MainDicomTags"]["StudyInstanceUID"],
+            "source_digest": source_digest(map(self._content, instances)),
+            "n_instances": len(instances),
+        }
         try:
-            self._announce(
-                {
-                    "orthanc_series_id": series_id,
-                    "series_instance_uid": series["MainDicomTags"]["SeriesInstanceUID"],
-                    "study_instance_uid": study["MainDicomTags"]["StudyInstanceUID"],
-                    "source_digest": source_digest(uids),
-                    "n_instances": len(uids),
-                }
-            )
+            row = self._api.announce(announcement)
+            if self._departures.is_missing(row):
+                # It was made, and has gone unnoticed: with a study, say, that is sent again now.
+                self._api.depart([row["derived_orthanc_series_id"]])
+                self._api.announce(announcement)
         except AnnouncementRefused as error:
             # One series that the API cannot take must not hold up those behind it.
             self._refused += 1
@@ -492,6 +286,19 @@ class Relay:
         else:
             self._announced += 1
         return True
+
+    def _content(self, instance: dict[str, Any]) -> tuple[str, str]:
+        """Give the SOPInstanceUID of an instance and the MD5 of its file."""
+        place = f"/instances/{instance['ID']}"
+        try:
+            md5 = self._orthanc.RestApiGet(f"{place}/attachments/dicom/md5").decode("ascii").strip()
+        except Exception as error:  # Orthanc's own kind
+            # Orthanc keeps no MD5 where StoreMD5ForAttachments is off.
+            if not _is_unknown(error):
+                raise
+            content = self._orthanc.RestApiGet(f"{place}/file")
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        return instance["MainDicomTags"]["SOPInstanceUID"], md5
 
     def _cursor(self) -> int:
         return min(self._waiting.values()) - 1 if self._waiting else self._scanned
@@ -513,7 +320,11 @@ class Relay:
         try:
             return self._get(uri)
         except Exception as error:
-            # orthanc.OrthancException carries (code, text); 17 is UnknownResource.
-            if error.args and error.args[0] == 17:
+            if _is_unknown(error):
                 return None
             raise
+
+
+def _is_unknown(error: Exception) -> bool:
+    """Tell UnknownResource: orthanc.OrthancException carries (code, text)."""
+    return bool(error.args) and error.args[0] == UNKNOWN_RESOURCE

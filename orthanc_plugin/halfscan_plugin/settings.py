@@ -82,6 +82,7 @@ class WorkerSettings(ArchiveSettings):
     name: str = Field(default_factory=_own_name, min_length=1, max_length=64)
     transfer_syntax: Literal["uncompressed", "source"] = "uncompressed"
     outside: Literal["warn", "skip"] = "warn"
+    orphans: Literal["remove", "keep"] = "remove"
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1, le=256)] | None = None
     lease_s: Annotated[int, Field(ge=5, le=3600)] = 60

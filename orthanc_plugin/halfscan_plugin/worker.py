@@ -16,7 +16,6 @@ from halfscan_models.errors import ModelsError
 from halfscan_plugin.archive import (
     Archive,
     ArchiveUnavailable,
-    NotOurs,
     SeriesNotFound,
     SourceSeries,
 )
@@ -25,8 +24,9 @@ from halfscan_plugin.headers import printable
 from halfscan_plugin.inspector import Inspector
 from halfscan_plugin.lease import Lease
 from halfscan_plugin.ledger import LeaseLost, Ledger, LedgerRefused, LedgerUnavailable
-from halfscan_plugin.reconstruction import Engine
+from halfscan_plugin.reconstruction import Engine, Outcome
 from halfscan_plugin.rules import DEFAULT_RULES, Decision, Rules, judge
+from halfscan_plugin.succession import Orphans, Succession
 
 __all__ = ["Worker"]
 
@@ -35,6 +35,8 @@ LONGEST_TEXT = 2000  # what the API takes as a reason
 # A series that still arrives is looked at again after this time, unless it is announced before.
 STILL_ARRIVING_S = 30
 SUPERSEDED = "superseded"
+# What may still come: it is waited for as long as the row has attempts.
+MAY_STILL_COME = {"incomplete_concatenation"}
 
 log = structlog.get_logger()
 
@@ -58,6 +60,8 @@ class Worker:
         Pause when nothing waits [s].
     rules : Rules
         What decides.
+    orphans : {"remove", "keep"}
+        What happens to a derived series that has lost its source.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Worker:
         lease_s: float,
         poll_s: float,
         rules: Rules = DEFAULT_RULES,
+        orphans: Orphans = "remove",
     ) -> None:
         self._ledger = ledger
         self._archive = archive
@@ -78,6 +83,7 @@ class Worker:
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._rules = rules
+        self._orphans: Orphans = orphans
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -159,10 +165,9 @@ class Worker:
     def _outcome(self, job: dict[str, Any], lease: Lease) -> dict[str, Any]:
         """Process one reconstruction; whatever happens becomes an outcome."""
         log.info("reconstruction_claimed", id=job["id"], attempt=job["attempt"])
+        succession = Succession(self._archive, self._ledger, job, lease.check, self._orphans)
         try:
-            outcome = self._done_or_skipped(job, lease)
-            if outcome["status"] == "skipped" and outcome["reason_code"] != SUPERSEDED:
-                return self._keep_earlier(job, lease, outcome)
+            outcome = self._done_or_skipped(job, lease, succession)
         except (HalfscanError, ModelsError) as error:
             text = printable(f"{type(error).__name__}: {error}", LONGEST_TEXT)
             return {"status": "failed", "error": text}
@@ -176,19 +181,58 @@ class Worker:
             return {"status": "failed", "error": f"unexpected {where}"}
         return outcome
 
-    def _done_or_skipped(self, job: dict[str, Any], lease: Lease) -> dict[str, Any]:
+    def _done_or_skipped(
+        self, job: dict[str, Any], lease: Lease, succession: Succession
+    ) -> dict[str, Any]:
         try:
-            return self._process(job, lease)
-        except SeriesNotFound as error:
-            return _skipped("series_not_found", str(error))
-        except UnreadableSeries as error:
-            return _skipped(error.code, str(error))
+            source = self._archive.source(job["orthanc_series_id"])
+            if source.source_digest != job["source_digest"]:
+                return self._give_way(source)
+            try:
+                outcome = self._process(source, job, lease, succession)
+            except UnreadableSeries as error:
+                outcome = _skipped(error.code, str(error))
+            if outcome["status"] == "skipped":
+                return self._leave(source, job, outcome, succession)
+        except (SeriesNotFound, _SourceChanged) as error:
+            return self._look_again(job, error, succession)
+        return outcome
 
-    def _process(self, job: dict[str, Any], lease: Lease) -> dict[str, Any]:
-        started = time.perf_counter()
-        source = self._archive.source(job["orthanc_series_id"])
+    def _leave(
+        self,
+        source: SourceSeries,
+        job: dict[str, Any],
+        outcome: dict[str, Any],
+        succession: Succession,
+    ) -> dict[str, Any]:
+        """Skip a series; what is not whole yet is waited for, and what stands beside is tidied."""
+        may_come = outcome["reason_code"] in MAY_STILL_COME
+        if may_come and job["attempt"] < job.get("max_attempts", 0):
+            return {"status": "failed", "error": f"waiting for the rest: {outcome['reason']}"}
+        if outcome["reason_code"] == "halfscan_output":
+            remark = succession.tidy(source)
+            if remark is not None:
+                outcome["reason"] = printable(f"{outcome['reason']}; {remark}", LONGEST_TEXT)
+        kept = succession.keep(source).facts()
+        kept["warnings"] = [*outcome.get("warnings", []), *kept.get("warnings", [])]
+        return outcome | {name: value for name, value in kept.items() if value}
+
+    def _look_again(
+        self, job: dict[str, Any], cause: Exception, succession: Succession
+    ) -> dict[str, Any]:
+        """Say what became of a series that changed or went while it was worked on."""
+        try:
+            source = self._archive.source(job["orthanc_series_id"])
+        except SeriesNotFound:
+            return _skipped("series_not_found", str(cause)) | succession.orphan().facts()
         if source.source_digest != job["source_digest"]:
             return self._give_way(source)
+        return {"status": "failed", "error": f"the series was stored anew meanwhile: {cause}"}
+
+    def _process(
+        self, source: SourceSeries, job: dict[str, Any], lease: Lease, succession: Succession
+    ) -> dict[str, Any]:
+        started = time.perf_counter()
         # Headers first: most series are not for us, and their pixels need not be fetched.
         acquisition, decision = judge(self._archive.headers(source.orthanc_series_id), self._rules)
         decided = {
@@ -203,7 +247,8 @@ class Worker:
         try:
             datasets = [self._archive.dataset(instance_id) for instance_id in source.instance_ids]
             timings = {"detect": detected - started, "fetch": time.perf_counter() - detected}
-            return self._reconstruct(job, lease, datasets, decision, timings) | decided
+            outcome = self._run(source, job, datasets, decision)
+            return self._store(source, lease, outcome, decision, timings, succession) | decided
         except UnreadableSeries as error:  # what the headers did not tell
             return decided | _skipped(error.code, str(error))
         except GuardFailed as error:
@@ -224,88 +269,69 @@ class Worker:
         }
 
     def _give_way(self, source: SourceSeries) -> dict[str, Any]:
-        """Leave a series that holds other instances by now to the row that stands for them."""
+        """Leave a series that holds another content by now to the row that stands for it."""
         delay_s = 0 if source.is_stable else STILL_ARRIVING_S
         row = self._ledger.announce({**source.announcement(), "delay_s": delay_s})
         return _skipped(
             SUPERSEDED,
-            f"the archive holds other instances of it by now, {len(source.instance_ids)} in all: "
-            f"reconstruction {row['id']} stands for them",
+            f"the archive holds another content of it by now, {len(source.files)} instances: "
+            f"reconstruction {row['id']} stands for it",
         )
 
-    def _reconstruct(
+    def _run(
         self,
+        source: SourceSeries,
         job: dict[str, Any],
-        lease: Lease,
         datasets: list[Dataset],
         decision: Decision,
+    ) -> Outcome:
+        beside = self._archive.series_of_study(source.orthanc_study_id)
+        numbers = {s.series_instance_uid: s.number for s in beside if s.number is not None}
+        earlier = [made["derived_series_instance_uid"] for made in job["supersedes"]]
+        return self._engine.run(datasets, numbers, decision=decision, replaces=earlier)
+
+    def _store(
+        self,
+        source: SourceSeries,
+        lease: Lease,
+        outcome: Outcome,
+        decision: Decision,
         timings_s: dict[str, float],
+        succession: Succession,
     ) -> dict[str, Any]:
-        numbers = self._archive.series_numbers(job["orthanc_series_id"])
-        earlier = [one["derived_series_instance_uid"] for one in job["supersedes"]]
-        outcome = self._engine.run(datasets, numbers, decision=decision, replaces=earlier)
+        """Store a derived series beside a source that is there before and after."""
         begun = time.perf_counter()
-        uid = outcome.series.series_instance_uid
-        lease.announce(uid, self._poll_s)
+        self._check_source(source)
+        lease.announce(outcome.series.series_instance_uid, self._poll_s)
         stored = self._archive.store(outcome.series.datasets, lease.check)
-        replaced, kept = self._remove(job, lease, but=uid)
+        try:
+            self._check_source(source)
+        except _SourceChanged:
+            if stored.added:  # a study that was deleted must not come back with this series alone
+                lease.check()
+                self._archive.remove_derived(stored.orthanc_series_id)
+            raise
+        removal = succession.replace(source, outcome.series)
         facts = outcome.facts()
         timings = {
             **{name: round(seconds, 4) for name, seconds in timings_s.items()},
             **outcome.timings_s,
             "store": round(time.perf_counter() - begun, 4),
         }
+        warnings = (*decision.warnings, *facts["warnings"], *removal.warnings)
         return {
             "status": "done",
             **facts,
             "derived_orthanc_series_id": stored.orthanc_series_id,
             "derived_instances": stored.instances,
             "timings_s": {**timings, "total": round(sum(timings.values()), 4)},
-            "warnings": list(dict.fromkeys((*decision.warnings, *facts["warnings"], *kept))),
-            "replaced": replaced,
+            "warnings": list(dict.fromkeys(warnings)),
+            "replaced": removal.gone,
         }
 
-    def _remove(
-        self, job: dict[str, Any], lease: Lease, *, but: str | None
-    ) -> tuple[list[str], list[str]]:
-        """Remove the derived series of earlier attempts: all but one, or what is incomplete.
-
-        Returns
-        -------
-        list of str, list of str
-            UIDs of what is no longer in the archive; warnings of what had to stay.
-        """
-        gone, kept = [], []
-        for earlier in job["supersedes"]:
-            uid = earlier["derived_series_instance_uid"]
-            if uid == but:
-                continue
-            if but is None and earlier["complete"]:
-                kept.append(
-                    f"the derived series {uid} of reconstruction {earlier['id']} stays in the "
-                    "archive: nothing took its place"
-                )
-                continue
-            lease.check()
-            try:
-                removed = self._archive.remove_derived(uid)
-            except NotOurs as error:
-                kept.append(f"not removed: {error}")
-                continue
-            log.info("derived_series_removed", id=earlier["id"], uid=uid, there=removed)
-            gone.append(uid)
-        return gone, kept
-
-    def _keep_earlier(
-        self, job: dict[str, Any], lease: Lease, outcome: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Clear away what an attempt that was cut short left behind; what was whole stays."""
-        gone, kept = self._remove(job, lease, but=None)
-        if gone:
-            outcome["replaced"] = gone
-        if kept:
-            outcome["warnings"] = kept
-        return outcome
+    def _check_source(self, source: SourceSeries) -> None:
+        if not self._archive.holds(source):
+            raise _SourceChanged("the source changed or was deleted while it was reconstructed")
 
     def _report(self, job: dict[str, Any], outcome: dict[str, Any], lost: threading.Event) -> None:
         """Report an outcome, for as long as the lease may still be ours."""
@@ -334,6 +360,10 @@ class Worker:
                     reason=row.get("reason_code") or row.get("error"),
                 )
                 return
+
+
+class _SourceChanged(HalfscanError):
+    """The archive no longer holds what was read."""
 
 
 def _skipped(code: str, reason: str) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from halfscan_api.reconstructions.tables import (
     Status,
 )
 
-# What a worker says of a row whose series holds other instances by now.
-SUPERSEDED = "superseded"
+# What a worker says of a row whose series holds another content by now, or is gone.
+SUPERSEDED, NOT_FOUND = "superseded", "series_not_found"
+# What the ledger says itself of a row whose derived series somebody has deleted.
+DERIVED_DELETED = "derived_deleted"
 
 
 def find_superseded(session: Session, row: Reconstruction) -> list[Superseded]:
@@ -57,9 +59,9 @@ def find_superseded(session: Session, row: Reconstruction) -> list[Superseded]:
 
 
 def gave_way(row: Reconstruction) -> bool:
-    """Tell whether a row ended only because its series held other instances."""
+    """Tell whether a row ended only because of what the archive held, and may be otherwise now."""
     if row.status == Status.SKIPPED:
-        return row.reason_code == SUPERSEDED
+        return row.reason_code in {SUPERSEDED, NOT_FOUND, DERIVED_DELETED}
     return row.status == Status.DONE and row.replaced_at is not None
 
 

@@ -13,19 +13,31 @@ from halfscan_api.auth import Role, requires
 from halfscan_api.enrolment import watcher
 from halfscan_api.errors import HalfscanError
 from halfscan_api.reconstructions import service
+from halfscan_api.reconstructions.departures import depart
 from halfscan_api.reconstructions.replacement import find_superseded
 from halfscan_api.reconstructions.schemas import (
     Claim,
     ClaimedReconstruction,
+    Departures,
+    DeparturesOut,
     LeaseOut,
+    NewReconciliation,
     NewReconstruction,
     Outcome,
+    Place,
+    ReconciliationOut,
     ReconstructionDetail,
     ReconstructionFilter,
     ReconstructionOut,
     ReconstructionPage,
     Renewal,
+    StandingPage,
     Summary,
+)
+from halfscan_api.reconstructions.standing import (
+    last_reconciliation,
+    list_standing,
+    note_reconciliation,
 )
 from halfscan_api.reconstructions.tables import Reconstruction, Status
 from halfscan_api.state import state
@@ -63,9 +75,10 @@ _LEASE_LOST = "The token does not hold the lease, or no longer"
 def create(json_data: NewReconstruction) -> tuple[ReconstructionOut, int, dict[str, str]]:
     """Announce a series.
 
-    Idempotent: the same series with the same set of instances (source_digest) gives the same row.
-    With another set of instances it is another row. A row that gave way to another set of
-    instances is pending again when its own set is announced again.
+    Idempotent: the same series with the same content (source_digest) gives the same row. With
+    another content, be it other instances or other pixels under the same UIDs, it is another row.
+    A row that gave way to another content, whose series was gone or whose derived series was
+    deleted is pending again when its own content is announced again.
     """
     with state().database.write() as session:
         row, is_new = service.create(
@@ -194,6 +207,61 @@ def summarize() -> Summary:
         counts = service.summary(session)
     figures: dict[str, Any] = {status.value: count for status, count in counts.items()}
     return Summary(**figures, total=sum(counts.values()))
+
+
+@blueprint.post("/departures")
+@requires(Role.SERVICE)
+@blueprint.input(Departures)
+@blueprint.output(DeparturesOut)
+def note_departures(json_data: Departures) -> DeparturesOut:
+    """Tell which series were deleted from the archive, sources and derived ones.
+
+    A row whose source is gone is pending again where it has a derived series, which a worker then
+    removes or keeps as it was set; one whose derived series is gone is skipped, as
+    `derived_deleted`, until its source is announced again or somebody retries it. Telling twice
+    changes nothing.
+    """
+    with state().database.write() as session:
+        ids = depart(session, json_data.orthanc_series_ids, state().clock())
+    for row_id in ids:
+        log.info("reconstruction_lost_series", id=row_id)
+    return DeparturesOut(reconstructions=ids)
+
+
+@blueprint.get("/standing")
+@requires(Role.SERVICE, Role.COORDINATOR)
+@blueprint.input(Place, location="query")
+@blueprint.output(StandingPage)
+def find_standing(query_data: Place) -> StandingPage:
+    """List the derived series that should be in the archive, oldest first.
+
+    They were made and neither replaced nor deleted, as far as the ledger knows; each with the
+    contents that its source may have now. `halfscan doctor archive` compares them.
+    """
+    with state().database.read() as session:
+        return list_standing(session, query_data.after, query_data.limit)
+
+
+@blueprint.post("/reconciliations")
+@requires(Role.SERVICE)
+@blueprint.input(NewReconciliation)
+@blueprint.output(ReconciliationOut, status_code=201)
+def add_reconciliation(json_data: NewReconciliation) -> ReconciliationOut:
+    """Note what a comparison of ledger and archive came to; `/metrics` tells the last one."""
+    with state().database.write() as session:
+        row = note_reconciliation(session, json_data, state().clock())
+        return ReconciliationOut.model_validate(row)
+
+
+@blueprint.get("/reconciliations/last")
+@requires(Role.SERVICE, Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.output(ReconciliationOut)
+@blueprint.doc(responses={204: "Ledger and archive were never compared"})
+def get_last_reconciliation() -> ReconciliationOut | Response:
+    """Tell what the last comparison of ledger and archive came to."""
+    with state().database.read() as session:
+        row = last_reconciliation(session)
+        return Response(status=204) if row is None else ReconciliationOut.model_validate(row)
 
 
 @blueprint.get("/<int:reconstruction_id>")

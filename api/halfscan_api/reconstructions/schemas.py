@@ -27,17 +27,36 @@ class NewReconstruction(Input):
     """A series that lies complete in the archive."""
 
     orthanc_series_id: OrthancId
+    orthanc_study_id: Annotated[
+        OrthancId | None, Field(description="Orthanc's identifier of its study.")
+    ] = None
     series_instance_uid: DicomUid
     study_instance_uid: DicomUid
     source_digest: Annotated[
         Sha256,
-        Field(description="sha256 over the sorted SOPInstanceUIDs, hexadecimal."),
+        Field(
+            description="Names the content: sha256 over the sorted lines 'SOPInstanceUID MD5', MD5 "
+            "of each instance's file as Orthanc tells it; hexadecimal."
+        ),
     ]
     n_instances: Count
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher runs first.")] = 0
     delay_s: Annotated[
         int, Field(ge=0, le=86400, description="A new row is not claimed before [s].")
     ] = 0
+
+
+class Departures(Input):
+    """Series that are no longer in the archive."""
+
+    orthanc_series_ids: Annotated[list[OrthancId], Field(min_length=1, max_length=1000)]
+
+
+class Place(Input):
+    """Where a page of a list begins."""
+
+    after: Annotated[int, Field(ge=0, le=MAX_ID)] = 0
+    limit: Annotated[int, Field(ge=1, le=1000)] = 500
 
 
 class Claim(Input):
@@ -143,6 +162,9 @@ class ReconstructionFilter(Input):
     orthanc_series_id: OrthancId | None = None
     series_instance_uid: DicomUid | None = None
     study_instance_uid: DicomUid | None = None
+    derived_series_instance_uid: Annotated[
+        DicomUid | None, Field(description="Made by an attempt, or about to be, and not replaced.")
+    ] = None
     created_after: Moment | None = None
     updated_after: Moment | None = None
     page: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 1
@@ -155,6 +177,7 @@ class ReconstructionOut(Output):
     id: Annotated[int, Field(ge=1, le=MAX_ID)]
     status: Status
     orthanc_series_id: str
+    orthanc_study_id: str | None
     series_instance_uid: str
     study_instance_uid: str
     source_digest: str
@@ -244,6 +267,74 @@ class ReconstructionPage(Output):
     per_page: int
     total: int
     pages: int
+
+
+class DeparturesOut(Output):
+    """What followed from departures."""
+
+    reconstructions: Annotated[list[int], Field(description="Ids of the rows that changed.")]
+
+
+class StandingSeries(Output):
+    """A derived series that should be in the archive, and the contents it may stand beside."""
+
+    id: Annotated[int, Field(description="The reconstruction that it belongs to.")]
+    orthanc_series_id: Annotated[str, Field(description="Of the source.")]
+    orthanc_study_id: str | None
+    study_instance_uid: str
+    source_digests: Annotated[
+        list[str], Field(description="Contents of the source that reconstructions stand for.")
+    ]
+    n_instances: Annotated[list[int], Field(description="Their numbers of instances.")]
+    derived_series_instance_uid: str
+    derived_orthanc_series_id: str | None
+    derived_instances: int | None
+    source_missing: Annotated[
+        bool, Field(description="The source is known to be gone; the derived series was kept.")
+    ]
+
+
+class StandingPage(Output):
+    """A page of the derived series that should be in the archive."""
+
+    items: list[StandingSeries]
+    next_after: Annotated[
+        int | None, Field(description="Where the next page begins; null at the end.")
+    ]
+
+
+Tally = Annotated[int, Field(ge=0, le=1_000_000_000)]
+
+
+class NewReconciliation(Input):
+    """What a comparison of ledger and archive came to, in series.
+
+    ``missing`` are derived series that are not there, or not whole; ``stale`` stand for another
+    content of their source; ``orphaned`` have lost it; ``doubled`` are copies beside one that the
+    ledger knows; ``unknown`` were written by Halfscan, and this ledger knows nothing of them.
+    """
+
+    checked: Tally
+    missing: Tally
+    stale: Tally
+    orphaned: Tally
+    doubled: Tally
+    unknown: Tally
+    mended: Tally
+
+
+class ReconciliationOut(Output):
+    """A comparison of ledger and archive."""
+
+    id: int
+    finished_at: datetime
+    checked: int
+    missing: int
+    stale: int
+    orphaned: int
+    doubled: int
+    unknown: int
+    mended: int
 
 
 class LeaseOut(Output):

@@ -86,7 +86,8 @@ def create(
 ) -> tuple[Reconstruction, bool]:
     """Note a series, once for each set of its instances.
 
-    A row that gave way to another set of instances begins anew when its own set comes back.
+    A row begins anew when its content is announced again after it gave way to another one, after
+    the series was gone, or after its derived series was deleted.
 
     Returns
     -------
@@ -125,8 +126,9 @@ def create(
             raise SourceMismatch(
                 f"{name} must be {stands!r} as in reconstruction {existing.id}, got {got!r}"
             )
+    existing.orthanc_study_id = existing.orthanc_study_id or new.orthanc_study_id
     if gave_way(existing):
-        _begin_anew(existing, now)
+        begin_anew(existing, now)
         existing.replaced_by = existing.replaced_at = None  # it stands for the series again
     return existing, False
 
@@ -257,6 +259,9 @@ def finish(
         row.replaced_by = row.replaced_at = None
     note_replaced(session, row, attempt, gone, now)
     _leave(row, outcome, settings, now)
+    if row.look_again and row.status == Status.DONE:
+        begin_anew(row, now)
+    row.look_again = False
     return row, True
 
 
@@ -306,7 +311,7 @@ def retry(session: Session, row_id: int, *, now: datetime) -> Reconstruction:
             f"only a dead, skipped or done reconstruction can be retried, "
             f"got {row.status} for reconstruction {row.id}"
         )
-    _begin_anew(row, now)
+    begin_anew(row, now)
     return row
 
 
@@ -334,7 +339,8 @@ def _one_at_a_time(session: Session) -> None:
         session.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
 
 
-def _begin_anew(row: Reconstruction, now: datetime) -> None:
+def begin_anew(row: Reconstruction, now: datetime) -> None:
+    """Let a row wait for a worker, as if it had just been announced."""
     for name in (*OUTCOME_FIELDS, "worker", "finished_at"):
         setattr(row, name, None)
     row.status = Status.PENDING.value
@@ -503,6 +509,16 @@ def _filtered(wanted: ReconstructionFilter) -> Select[Reconstruction]:
         value = getattr(wanted, name)
         if value is not None:
             query = query.where(getattr(Reconstruction, name) == value)
+    if wanted.derived_series_instance_uid is not None:
+        made = ReconstructionAttempt.derived_series_instance_uid
+        query = query.where(
+            Reconstruction.attempts.any(
+                and_(
+                    made == wanted.derived_series_instance_uid,
+                    ReconstructionAttempt.replaced_at.is_(None),
+                )
+            )
+        )
     if wanted.created_after is not None:
         query = query.where(Reconstruction.created_at > wanted.created_after)
     if wanted.updated_after is not None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import Boolean, CheckConstraint, Float, ForeignKey, Index, Integer, String, Text
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -35,7 +35,7 @@ def _one_of(column: str, values: type[StrEnum]) -> str:
 
 
 class Reconstruction(Base):
-    """One set of instances of one series, to be decided on and perhaps reconstructed."""
+    """One content of one series, to be decided on and perhaps reconstructed."""
 
     __tablename__ = "reconstruction"
     __table_args__ = (
@@ -46,6 +46,9 @@ class Reconstruction(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     orthanc_series_id: Mapped[str] = mapped_column(String(64))
+    # Orthanc's own study: one StudyInstanceUID may lie in the archive under several PatientIDs.
+    # None for what was announced before it was noted.
+    orthanc_study_id: Mapped[str | None] = mapped_column(String(64))
     series_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     source_digest: Mapped[str] = mapped_column(String(64))
@@ -60,6 +63,8 @@ class Reconstruction(Base):
     lease_s: Mapped[int | None] = mapped_column(Integer)
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str | None] = mapped_column(String(64))
+    # The source was deleted while a worker had it: its outcome is looked at again.
+    look_again: Mapped[bool] = mapped_column(Boolean, default=False)
 
     reason_code: Mapped[str | None] = mapped_column(String(64))
     reason: Mapped[str | None] = mapped_column(Text)
@@ -129,3 +134,19 @@ class ReconstructionAttempt(Base):
         Id, ForeignKey("reconstruction.id", ondelete="SET NULL")
     )
     replaced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Reconciliation(Base):
+    """What one comparison of ledger and archive came to: counts of series, no identifiers."""
+
+    __tablename__ = "reconciliation"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    finished_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    checked: Mapped[int] = mapped_column(Integer)
+    missing: Mapped[int] = mapped_column(Integer)
+    stale: Mapped[int] = mapped_column(Integer)
+    orphaned: Mapped[int] = mapped_column(Integer)
+    doubled: Mapped[int] = mapped_column(Integer)
+    unknown: Mapped[int] = mapped_column(Integer)
+    mended: Mapped[int] = mapped_column(Integer)
