@@ -261,17 +261,18 @@ def test_an_object_is_read_or_named(server: Server, archive: Archive) -> None:
     assert caught.value.code == "damaged_file"
 
 
-def test_series_numbers_of_a_study(server: Server, archive: Archive) -> None:
+def test_the_series_of_a_study(server: Server, archive: Archive) -> None:
     tags: list[dict[str, str]] = [
         {"SeriesInstanceUID": "1", "SeriesNumber": "5"},
         {"SeriesInstanceUID": "2", "SeriesNumber": "five"},
         {"SeriesInstanceUID": "3"},
     ]
-    server.answers = {
-        "/series/s/study": (200, b'{"ID": "st"}'),
-        "/studies/st/series": (200, json.dumps([{"MainDicomTags": t} for t in tags]).encode()),
-    }
-    assert archive.series_numbers("s") == {"1": 5}
+    series = [
+        {"ID": f"s{t['SeriesInstanceUID']}", "Instances": [], "MainDicomTags": t} for t in tags
+    ]
+    server.answers = {"/studies/st/series": (200, json.dumps(series).encode())}
+    numbers = {s.series_instance_uid: s.number for s in archive.series_of_study("st")}
+    assert numbers == {"1": 5, "2": None, "3": None}
 
 
 def stored(server: Server, held: int, status: str = "Success") -> None:
@@ -322,8 +323,11 @@ def test_what_is_incomplete_is_removed_again(server: Server, archive: Archive) -
 
 def test_what_was_there_before_is_not_removed(server: Server, archive: Archive) -> None:
     stored(server, held=2, status="AlreadyStored")
-    with pytest.raises(StoreRefused):
-        archive.store(mr_series(3))
+    series = mr_series(1)
+    md5 = hashlib.md5(encoded(series[0])).hexdigest().encode()
+    server.answers["/instances/i/attachments/dicom/md5"] = (200, md5)
+    with pytest.raises(StoreRefused, match="holds 2 of 1"):
+        archive.store(series)
     assert deletions(server) == 0
 
 
@@ -482,25 +486,34 @@ def test_a_series_without_instances_is_not_there(server: Server, archive: Archiv
 def test_a_series_as_it_is_now(server: Server, archive: Archive) -> None:
     uids = ["1.2.3", "1.2.20"]
     instances = [
-        {"ID": name, "MainDicomTags": {"SOPInstanceUID": uid}}
+        {"ID": name, "FileUuid": f"file {name}", "MainDicomTags": {"SOPInstanceUID": uid}}
         for name, uid in zip("ba", uids, strict=True)
     ]
-    series = {"IsStable": False, "MainDicomTags": {"SeriesInstanceUID": "1.2"}}
+    series = {"IsStable": False, "ParentStudy": "t", "MainDicomTags": {"SeriesInstanceUID": "1.2"}}
     server.answers = {
         "/series/s": (200, json.dumps(series).encode()),
-        "/series/s/study": (200, b'{"MainDicomTags": {"StudyInstanceUID": "1"}}'),
+        "/studies/t": (200, b'{"ID": "t", "MainDicomTags": {"StudyInstanceUID": "1"}}'),
         "/series/s/instances": (200, json.dumps(instances).encode()),
+        "/instances/a/attachments/dicom/md5": (200, b"aa"),
+        "/instances/b/attachments/dicom/md5": (200, b"bb"),
     }
     source = archive.source("s")
-    assert source.instance_ids == ("a", "b")
+    assert source.instance_ids == ["a", "b"]
     assert source.is_stable is False
     assert source.announcement() == {
         "orthanc_series_id": "s",
+        "orthanc_study_id": "t",
         "series_instance_uid": "1.2",
         "study_instance_uid": "1",
-        "source_digest": hashlib.sha256(b"1.2.20\n1.2.3").hexdigest(),
+        "source_digest": hashlib.sha256(b"1.2.20 aa\n1.2.3 bb").hexdigest(),
         "n_instances": 2,
     }
+    assert archive.holds(source)
+    instances[0]["FileUuid"] = "stored anew"
+    server.answers["/series/s/instances"] = (200, json.dumps(instances).encode())
+    assert not archive.holds(source)
+    server.answers["/series/s/instances"] = (404, b"")
+    assert not archive.holds(source)
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -514,26 +527,21 @@ def test_only_what_halfscan_wrote_is_removed(
         dataset.ContributingEquipmentSequence = [equipment]
     server.headers = dict(JSON)
     server.answers = {
-        "/tools/find": (200, b'["s"]'),
         "/series/s": (200, b'{"Instances": ["i"]}'),
         "/instances/i/file": (200, encoded(dataset)),
     }
     if ours:
-        assert archive.remove_derived(dataset.SeriesInstanceUID) is True
-        with pytest.raises(NotOurs):
-            archive.remove_derived("1.2.3")
+        assert archive.remove_derived("s") is True
     else:
         with pytest.raises(NotOurs, match="was not written by Halfscan"):
-            archive.remove_derived(dataset.SeriesInstanceUID)
+            archive.remove_derived("s")
     assert deletions(server) == int(ours)
 
 
 def test_what_is_gone_needs_no_removal(server: Server, archive: Archive) -> None:
-    server.answers = {"/tools/find": (200, b"[]")}
-    assert archive.remove_derived("1.2.3") is False
-    server.answers["/tools/find"] = (200, b'["s"]')
     server.status = 404
-    assert archive.remove_derived("1.2.3") is True
+    assert archive.remove_derived("s") is False
+    assert archive.series_of_study("t") == []
     assert deletions(server) == 0
 
 

@@ -785,9 +785,7 @@ def test_the_whole_way_over_http(archive: MemoryArchive, tmp_path: Path) -> None
 class MemoryModule(MemoryArchive):
     """The module ``orthanc`` with its callbacks."""
 
-    ChangeType = SimpleNamespace(
-        ORTHANC_STARTED=1, ORTHANC_STOPPED=2, STABLE_SERIES=3, DELETED=4
-    )
+    ChangeType = SimpleNamespace(ORTHANC_STARTED=1, ORTHANC_STOPPED=2, STABLE_SERIES=3, DELETED=4)
     ResourceType = SimpleNamespace(PATIENT=0, STUDY=1, SERIES=2, INSTANCE=3)
 
     def __init__(self, configuration: dict[str, Any]) -> None:
@@ -849,9 +847,7 @@ def test_the_plugin_starts_wakes_and_stops_with_orthanc() -> None:
         module.on_change(module.ChangeType.ORTHANC_STARTED, 0, "")
         try:
             wait_until(lambda: PROPERTY in module.properties)
-            state.body = json.dumps(
-                {"source_digest": digest_of("a.1", "a.2")}
-            ).encode()
+            state.body = json.dumps({"source_digest": digest_of("a.1", "a.2")}).encode()
             module.receive("a")
             module.on_change(module.ChangeType.STABLE_SERIES, 2, "a")
             wait_until(lambda: relay.status()["announced_series"] == 1)

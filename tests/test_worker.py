@@ -19,7 +19,9 @@ from halfscan_api.inspections.schemas import InspectionOutcome
 from halfscan_api.reconstructions.schemas import NewReconstruction, Outcome
 from halfscan_models.errors import VolumeError
 from halfscan_models.reconstruct import Reconstructor
+from derived_support import unchanged
 from halfscan_plugin.archive import (
+    ArchivedSeries,
     Archive,
     ArchiveUnavailable,
     NotOurs,
@@ -38,6 +40,7 @@ from halfscan_plugin.volume import UnreadableSeries
 from halfscan_plugin.worker import LONGEST_TEXT, Worker
 
 SERIES_ID = "-".join(["0123abcd"] * 5)
+STUDY_ID = "-".join(["4567abcd"] * 5)
 
 
 class MemoryLedger(Ledger):
@@ -56,6 +59,7 @@ class MemoryLedger(Ledger):
             }
             for n in range(1, jobs + 1)
         ]
+        self.known: list[dict[str, Any]] = []
         self.announced: list[dict[str, Any]] = []
         self.about_to_store: list[str] = []
         self.outcomes: list[dict[str, Any]] = []
@@ -88,6 +92,9 @@ class MemoryLedger(Ledger):
             return
         self.renewals += 1
         self._trouble("renew")
+
+    def rows(self, **filters: str | int | list[str]) -> dict[str, Any]:
+        return {"items": self.known}
 
     def announce(self, series: dict[str, Any]) -> dict[str, Any]:
         self._trouble("announce")
@@ -130,6 +137,7 @@ class MemoryArchive(Archive):
         self.digest, self.is_stable = "d", True
         self.found: dict[str, list[str]] = {}
         self.numbers: dict[str, int] = {}
+        self.derived: dict[str, list[Dataset]] = {}
         self.troubles: dict[str, BaseException] = {}
 
     def _trouble(self, call: str) -> None:
@@ -143,8 +151,11 @@ class MemoryArchive(Archive):
     def source(self, series_id: str) -> SourceSeries:
         assert series_id == SERIES_ID
         self._trouble("source")
-        ids = tuple(str(n) for n in range(len(self.series)))
-        return SourceSeries(SERIES_ID, "1.2", "1", ids, self.digest, self.is_stable)
+        files = {str(n): f"file {n}" for n in range(len(self.series))}
+        return SourceSeries(SERIES_ID, STUDY_ID, "1.2", "1", files, self.digest, self.is_stable)
+
+    def holds(self, source: SourceSeries) -> bool:
+        return True
 
     def headers(self, series_id: str) -> list[Dataset]:
         assert series_id == SERIES_ID
@@ -154,26 +165,42 @@ class MemoryArchive(Archive):
     def find_series(self, series_instance_uid: str) -> list[str]:
         return self.found.get(series_instance_uid, [])
 
-    def remove_derived(self, series_instance_uid: str) -> bool:
-        assert self.stored or series_instance_uid == "2.25.5", "first the new one, then the old"
-        self._trouble(f"remove {series_instance_uid}")
-        self.removed.append(series_instance_uid)
+    def remove_derived(self, series_id: str) -> bool:
+        uid = series_id.removeprefix("orthanc ")
+        self._trouble(f"remove {uid}")
+        self.removed.append(uid)
         return True
+
+    def series_of_study(self, study_id: str) -> list[ArchivedSeries]:
+        assert study_id == STUDY_ID
+        numbers = {"1.2.3": 1005, "2.25.5": None, **self.numbers}
+        beside = [ArchivedSeries(f"orthanc {uid}", uid, n, ()) for uid, n in numbers.items()]
+        copies = [
+            ArchivedSeries(name, name, None, tuple(self.instance_ids(name)))
+            for name in self.derived
+            if name.startswith("copy")
+        ]
+        return [*beside, *copies]
+
+    def instance_ids(self, series_id: str) -> list[str]:
+        if series_id not in self.derived:
+            raise SeriesNotFound(series_id)
+        return [f"{series_id}/{n}" for n in range(len(self.derived[series_id]))]
+
+    def header(self, instance_id: str) -> Dataset:
+        series_id, number = instance_id.rsplit("/", 1)
+        return self.derived[series_id][int(number)]
 
     def dataset(self, instance_id: str) -> Dataset:
         self.fetched.append(instance_id)
         self._trouble(f"dataset {instance_id}")
         return self.series[int(instance_id)]
 
-    def series_numbers(self, series_id: str) -> dict[str, int]:
-        assert series_id == SERIES_ID
-        return {"1.2.3": 1005, **self.numbers}
-
     def store(self, datasets: Any, check: Any = None) -> StoredSeries:
         del check
         self._trouble("store")
         self.stored = list(datasets)
-        return StoredSeries(SERIES_ID, len(datasets))
+        return StoredSeries(SERIES_ID, len(datasets), len(datasets))
 
 
 LEASE_S = 30
@@ -296,7 +323,6 @@ def test_skips_have_their_reason(
     [
         ("source", SeriesNotFound("gone"), "series_not_found"),
         ("headers", UnreadableSeries("damaged_file", "cut"), "damaged_file"),
-        ("dataset 1", SeriesNotFound("gone"), "series_not_found"),
         ("dataset 1", UnreadableSeries("damaged_file", "cut"), "damaged_file"),
     ],
 )
@@ -485,7 +511,7 @@ def earlier(uid: str = "2.25.1", *, complete: bool = True) -> dict[str, Any]:
     return {
         "id": 1,
         "derived_series_instance_uid": uid,
-        "derived_orthanc_series_id": SERIES_ID if complete else None,
+        "derived_orthanc_series_id": f"orthanc {uid}" if complete else None,
         "complete": complete,
     }
 
@@ -498,7 +524,7 @@ def test_other_instances_than_announced_are_left_to_another_row(
     make().step()
     outcome = only(ledger)
     assert (outcome["status"], outcome["reason_code"]) == ("skipped", "superseded")
-    assert "3 in all: reconstruction 77 stands for them" in outcome["reason"]
+    assert "3 instances: reconstruction 77 stands for it" in outcome["reason"]
     (announced,) = ledger.announced
     assert (announced["source_digest"], announced["n_instances"]) == ("e" * 64, 3)
     assert announced["delay_s"] == 0
@@ -584,6 +610,7 @@ def test_a_skip_keeps_what_is_whole_and_clears_the_rest(
     ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
 ) -> None:
     archive.series = fast(1)
+    archive.derived["orthanc 2.25.1"] = list(unchanged(archive.series).datasets)
     ledger.waiting[0]["supersedes"] = [earlier(), earlier("2.25.5", complete=False)]
     make().step()
     outcome = only(ledger)
@@ -591,6 +618,144 @@ def test_a_skip_keeps_what_is_whole_and_clears_the_rest(
     assert archive.removed == outcome["replaced"] == ["2.25.5"]
     (warning,) = outcome["warnings"]
     assert "2.25.1 of reconstruction 1 stays in the archive" in warning
+
+
+@pytest.mark.parametrize("orphans", ["remove", "keep"])
+@pytest.mark.parametrize("change", ["other pixels", "an image that is gone", "gone itself"])
+def test_a_skip_leaves_nothing_that_stands_for_pixels_that_are_not_there(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker, change: str, orphans: str
+) -> None:
+    before = fast(2)
+    archive.series = before[:1]
+    if change == "other pixels":
+        archive.series = fast(1, seed=2)
+        assert archive.series[0].PixelData != before[0].PixelData
+        before = before[:1]
+    if change != "gone itself":
+        archive.derived["orthanc 2.25.1"] = list(unchanged(before).datasets)
+    ledger.waiting[0]["supersedes"] = [earlier()]
+    make(orphans=orphans).step()
+    outcome = only(ledger)
+    assert outcome["reason_code"] == "single_slice"
+    if orphans == "keep":
+        assert "stays in the archive" in outcome["warnings"][0]
+        assert archive.removed == []
+    else:
+        assert outcome["replaced"] == ["2.25.1"]
+        assert archive.removed == ([] if change == "gone itself" else ["2.25.1"])
+
+
+@pytest.mark.parametrize("orphans", ["remove", "keep"])
+def test_a_derived_series_whose_source_is_gone(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker, orphans: str
+) -> None:
+    archive.troubles["source"] = SeriesNotFound("gone")
+    ledger.waiting[0]["orthanc_study_id"] = STUDY_ID
+    ledger.waiting[0]["supersedes"] = [earlier(), earlier("2.25.5", complete=False)]
+    make(orphans=orphans).step()
+    outcome = only(ledger)
+    assert (outcome["status"], outcome["reason_code"]) == ("skipped", "series_not_found")
+    gone = ["2.25.1", "2.25.5"] if orphans == "remove" else ["2.25.5"]
+    assert archive.removed == outcome["replaced"] == gone
+    assert len(outcome.get("warnings", [])) == (orphans == "keep")
+
+
+@pytest.mark.parametrize("held", [[False], [True, False]])
+def test_a_source_that_goes_while_it_is_reconstructed_takes_the_derived_series_with_it(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker, held: list[bool]
+) -> None:
+    def gone(_source: SourceSeries) -> bool:
+        there = held.pop(0)
+        if not there:
+            archive.troubles["source"] = SeriesNotFound("gone")
+        return there
+
+    archive.holds = gone  # type: ignore[method-assign]  # when it goes is the point
+    before = len(held)
+    make().step()
+    assert only(ledger)["reason_code"] == "series_not_found"
+    assert len(archive.stored) == (3 if before == 2 else 0)
+    assert archive.removed == ([SERIES_ID] if before == 2 else [])
+
+
+def test_a_source_that_changes_while_it_is_reconstructed_is_left_to_another_row(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    def changed(_source: SourceSeries) -> bool:
+        archive.digest = "e" * 64
+        return False
+
+    archive.holds = changed  # type: ignore[method-assign]  # when it changes is the point
+    make().step()
+    assert only(ledger)["reason_code"] == "superseded"
+    assert ledger.announced[0]["source_digest"] == "e" * 64
+    assert archive.stored == []
+
+
+def test_an_image_that_goes_while_it_is_read(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker
+) -> None:
+    archive.troubles["dataset 1"] = SeriesNotFound("gone")
+    make().step()
+    assert only(ledger)["status"] == "failed", "looked at again: the series itself is there"
+
+
+@pytest.mark.parametrize("attempt", [1, 3])
+def test_what_may_still_come_is_waited_for(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker, attempt: int
+) -> None:
+    archive.troubles["headers"] = UnreadableSeries("incomplete_concatenation", "part 2 is missing")
+    ledger.waiting[0] |= {"attempt": attempt, "max_attempts": 3}
+    make().step()
+    outcome = only(ledger)
+    assert outcome["status"] == ("failed" if attempt < 3 else "skipped")
+    assert "part 2 is missing" in (outcome.get("error") or outcome["reason"])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_copied_derived_series_gives_way_to_the_new_one(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker, *, known: bool
+) -> None:
+    copied = unchanged(archive.series).datasets
+    archive.derived = {
+        "copy": list(copied),
+        "copy of others": list(unchanged(fast(2, seed=3)).datasets),
+    }
+    if known:  # it is the derived series of another source with the same pixels
+        ledger.known = [{"orthanc_study_id": STUDY_ID}]
+    make().step()
+    assert only(ledger)["status"] == "done"
+    assert archive.removed == ([] if known else ["copy"])
+    assert len(other_warnings(only(ledger))) == (0 if known else 1)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_copy_beside_the_derived_series_is_removed(
+    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker, *, same: bool
+) -> None:
+    source = fast(2)
+    archive.series = list(unchanged(source).datasets)
+    for number, dataset in enumerate(archive.series):
+        archive.derived.setdefault(SERIES_ID, []).append(dataset)
+        assert archive.instance_ids(SERIES_ID)[number] == f"{SERIES_ID}/{number}"
+    other = source if same else fast(2, seed=3)
+    archive.derived["orthanc 2.25.1"] = list(unchanged(other).datasets)
+    row = {
+        "id": 5,
+        "orthanc_study_id": STUDY_ID,
+        "replaced_at": None,
+        "derived_orthanc_series_id": "orthanc 2.25.1",
+    }
+    answers = [[], [row]]
+    ledger.rows = lambda **_: {"items": answers.pop(0)}  # type: ignore[method-assign]
+    archive.header = lambda name: (  # type: ignore[method-assign]
+        archive.derived["orthanc 2.25.1"] if "/" in name else archive.series
+    )[int(name.rsplit("/", 1)[-1])]
+    make().step()
+    outcome = only(ledger)
+    assert outcome["reason_code"] == "halfscan_output"
+    assert archive.removed == ([SERIES_ID] if same else [])
+    assert ("copy was removed" in outcome["reason"]) is same
 
 
 def test_nothing_is_stored_before_the_ledger_knows(

@@ -202,7 +202,7 @@ class Succession:
             named = noted in pixels if noted else bool(uids.intersection(source_uids(header)))
             if not (is_halfscan_output(header) and named):
                 return False
-        return not self._is_known(beside.series_instance_uid, source)
+        return bool(beside.instance_ids) and not self._is_known(beside.series_instance_uid, source)
 
     def _is_known(self, derived_uid: str, source: SourceSeries) -> bool:
         """Tell whether an attempt in this study made a series, or is about to."""
