@@ -351,7 +351,8 @@ def test_another_set_of_instances_gives_other_uids() -> None:
 @pytest.mark.parametrize("name", ["software_version", "model_name", "model_version"])
 def test_whatever_stands_in_the_objects_changes_their_uids(name: str) -> None:
     series = mr_series(2)
-    other = replace(MADE_BY, **{name: "9.9"})
+    changes: dict[str, Any] = {name: "9.9"}
+    other = replace(MADE_BY, **changes)
     assert not uids(unchanged(series)) & uids(unchanged(series, other))
 
 
@@ -378,7 +379,11 @@ def test_whatever_changes_the_objects_changes_their_uids() -> None:
         unchanged(series, series_number=1006),
         unchanged(series, remark="On demand"),
     ]
-    corrected = [dict(PatientID="other"), dict(SeriesDescription="other"), dict(EchoTime=91)]
+    corrected: list[dict[str, Any]] = [
+        {"PatientID": "other"},
+        {"SeriesDescription": "other"},
+        {"EchoTime": 91},
+    ]
     made += [unchanged(mr_series(2, **change)) for change in corrected]
     assert len(set().union(*map(uids, made))) == sum(len(uids(one)) for one in made)
 

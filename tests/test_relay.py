@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from halfscan_plugin import relay as relay_module
+from halfscan_plugin.departures import LONGEST_WAIT_S, QUIET_S, Departures
 from halfscan_plugin.plugin import register
 from halfscan_plugin.relay import (
     AnnouncementRefused,
@@ -24,7 +25,6 @@ from halfscan_plugin.relay import (
     SettingsError,
     source_digest,
 )
-from halfscan_plugin.departures import LONGEST_WAIT_S, QUIET_S, Departures
 from tiny_server import Server, serve
 
 SETTINGS = RelaySettings(api_url="http://127.0.0.1:8780", token="t")
