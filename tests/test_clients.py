@@ -324,7 +324,7 @@ def test_what_is_incomplete_is_removed_again(server: Server, archive: Archive) -
 def test_what_was_there_before_is_not_removed(server: Server, archive: Archive) -> None:
     stored(server, held=2, status="AlreadyStored")
     series = mr_series(1)
-    md5 = hashlib.md5(encoded(series[0])).hexdigest().encode()
+    md5 = hashlib.md5(encoded(series[0]), usedforsecurity=False).hexdigest().encode()
     server.answers["/instances/i/attachments/dicom/md5"] = (200, md5)
     with pytest.raises(StoreRefused, match="holds 2 of 1"):
         archive.store(series)

@@ -105,7 +105,7 @@ class MemoryArchive:
         assert rest == ["attachments", "dicom", "md5"]
         if not self.keeps_md5:
             raise OrthancError(17, "Unknown resource")
-        return hashlib.md5(content).hexdigest().encode()
+        return hashlib.md5(content, usedforsecurity=False).hexdigest().encode()
 
     def GetGlobalProperty(self, number: int, default: str) -> str:  # noqa: N802  (as above)
         return self.properties.get(number, default)
@@ -150,7 +150,9 @@ class MemoryArchive:
 
 def digest_of(*names: str) -> str:
     """Name instances whose files hold their own names."""
-    return source_digest((name, hashlib.md5(name.encode()).hexdigest()) for name in names)
+    return source_digest(
+        (name, hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()) for name in names
+    )
 
 
 @dataclass

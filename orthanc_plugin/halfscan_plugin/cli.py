@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": ("halfscan_plugin.demo:command", "The whole stack on loopback, with a simulated exam."),
     "serve": ("halfscan_api.cli:serve", "Serve the API."),
     "worker": ("halfscan_plugin.commands:worker", "Reconstruct what the archive receives."),
+    "doctor": ("halfscan_plugin.doctor:doctor", "Compare ledger and archive, and mend them."),
     "token": ("halfscan_api.cli:token", "Create, list and revoke the API's tokens."),
     "report": (
         "halfscan_api.statistics.report.cli:command",

@@ -3,6 +3,7 @@
 Besides, the inspections: questions about series in the archive, and their answers.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import requests
@@ -125,6 +126,25 @@ class Ledger:
     def retry(self, job_id: int) -> dict[str, Any]:
         """Put a reconstruction that has ended back into the queue."""
         return _object(self._post(f"{RECONSTRUCTIONS}/{job_id}/retry", {}))
+
+    def depart(self, orthanc_series_ids: list[str]) -> list[int]:
+        """Tell which series are no longer in the archive; give the ids of the rows that changed."""
+        body = {"orthanc_series_ids": orthanc_series_ids}
+        return list(_object(self._post(f"{RECONSTRUCTIONS}/departures", body))["reconstructions"])
+
+    def standing(self) -> Iterator[dict[str, Any]]:
+        """Yield the derived series that should be in the archive, with their sources."""
+        after: int | None = 0
+        while after is not None:
+            page = _object(
+                self._send("GET", f"{RECONSTRUCTIONS}/standing", params={"after": after})
+            )
+            yield from page["items"]
+            after = page["next_after"]
+
+    def add_reconciliation(self, counts: dict[str, int]) -> None:
+        """Note what a comparison of ledger and archive came to."""
+        self._post(f"{RECONSTRUCTIONS}/reconciliations", counts)
 
     def claim_inspection(self, worker: str, lease_s: float) -> dict[str, Any] | None:
         """Take the next question about a series; None where nobody asks."""
