@@ -747,7 +747,7 @@ def test_a_copy_beside_the_derived_series_is_removed(
         "replaced_at": None,
         "derived_orthanc_series_id": "orthanc 2.25.1",
     }
-    answers = [[], [row]]
+    answers: list[list[dict[str, Any]]] = [[], [row], []]
     ledger.rows = lambda **_: {"items": answers.pop(0)}  # type: ignore[method-assign]
     make().step()
     outcome = only(ledger)

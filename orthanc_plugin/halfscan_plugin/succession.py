@@ -6,7 +6,7 @@ alike, and the copied source is reconstructed for itself. A derived series whose
 holds other pixels by now, is removed or kept, as `Orphans` says.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +21,6 @@ from halfscan_plugin.derived import (
     source_uids,
 )
 from halfscan_plugin.errors import UnreadableSeries
-from halfscan_plugin.headers import text
 from halfscan_plugin.ledger import Ledger
 from halfscan_plugin.volume import read_volume
 
@@ -141,7 +140,9 @@ class Succession:
             return None
         headers = [self._archive.header(instance_id) for instance_id in series.instance_ids]
         pixels = {source_pixels(header) for header in headers}
-        for row in self._done_in_study(series):
+        for row in self._rows_in_study(series, status="done"):
+            if row["replaced_at"] is not None or row["derived_orthanc_series_id"] is None:
+                continue
             try:
                 instances = self._archive.instance_ids(row["derived_orthanc_series_id"])
                 known = {source_pixels(self._archive.header(i)) for i in instances}
@@ -155,6 +156,16 @@ class Succession:
                     f"a copy of the derived series of reconstruction {row['id']}, which is in the "
                     "same study: the copy was removed"
                 )
+        for row in self._rows_in_study(series, status="skipped", reason_code="derived_deleted"):
+            # Somebody had deleted it, and now it comes back.
+            self._ledger.retry(row["id"])
+            return f"it came back after it was deleted: reconstruction {row['id']} is made again"
+        lost_source = self._job.get("look_again") and not self._has_source(series, pixels)
+        if lost_source and self._orphans == "remove":
+            self._check()
+            self._archive.remove_derived(series.orthanc_series_id)
+            log.info("derived_copy_removed", id=self._job["id"], uid=series.series_instance_uid)
+            return "a copy whose source was deleted: the copy was removed"
         return (
             "a copy: so far the ledger knows no derived series in its study that was made from "
             "the same pixels"
@@ -209,16 +220,26 @@ class Succession:
         rows = self._ledger.rows(derived_series_instance_uid=derived_uid)["items"]
         return any(_in_study(row, source) for row in rows)
 
-    def _done_in_study(self, series: SourceSeries) -> Iterable[dict[str, Any]]:
-        filters = {"study_instance_uid": series.study_instance_uid, "status": "done"}
+    def _rows_in_study(self, series: SourceSeries, **filters: str) -> list[dict[str, Any]]:
+        filters["study_instance_uid"] = series.study_instance_uid
         rows = self._ledger.rows(**filters, per_page=200)["items"]
-        return [
-            row
-            for row in rows
-            if _in_study(row, series)
-            and row["replaced_at"] is None
-            and row["derived_orthanc_series_id"] is not None
-        ]
+        return [row for row in rows if _in_study(row, series)]
+
+    def _has_source(self, series: SourceSeries, pixels: set[str | None]) -> bool:
+        """Tell whether an image of the same study has the pixels that a copy was made from."""
+        for beside in self._archive.series_of_study(series.orthanc_study_id):
+            if beside.orthanc_series_id != series.orthanc_series_id:
+                for instance_id in beside.instance_ids:
+                    if self._pixels(instance_id) in pixels:
+                        return True
+        return None in pixels  # nothing can be said of a copy that does not name them
+
+    def _pixels(self, instance_id: str) -> str | None:
+        """Give the digest of an image's pixels; None for what is no image, or is gone."""
+        try:
+            return pixel_digest(read_volume([self._archive.dataset(instance_id)]), 0)
+        except (SeriesNotFound, UnreadableSeries):
+            return None
 
     def _stands(self, earlier: dict[str, Any], source: SourceSeries, removal: Removal) -> bool:
         """Tell whether each object of a derived series has its source, with the same pixels."""
@@ -232,17 +253,9 @@ class Succession:
         if not headers:
             removal.gone.append(earlier["derived_series_instance_uid"])
             return False
-        wanted = {uid: source_pixels(header) for header in headers for uid in source_uids(header)}
-        found = {}
-        for instance_id in source.instance_ids:
-            try:
-                dataset = self._archive.dataset(instance_id)
-                uid = text(dataset, "SOPInstanceUID")
-                if uid in wanted:
-                    found[uid] = pixel_digest(read_volume([dataset]), 0)
-            except UnreadableSeries:
-                continue
-        return bool(wanted) and wanted == found
+        wanted = {source_pixels(header) for header in headers}
+        held = {self._pixels(instance_id) for instance_id in source.instance_ids}
+        return None not in wanted and wanted <= held
 
 
 def _in_study(row: dict[str, Any], source: SourceSeries) -> bool:

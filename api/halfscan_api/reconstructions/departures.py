@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from halfscan_api.reconstructions.replacement import DERIVED_DELETED, NOT_FOUND, find_superseded
@@ -11,6 +11,8 @@ from halfscan_api.reconstructions.schemas import DERIVED_FIELDS
 from halfscan_api.reconstructions.service import begin_anew
 from halfscan_api.reconstructions.tables import Reconstruction, ReconstructionAttempt, Status
 
+# What a worker says of a series that Halfscan wrote.
+HALFSCAN_OUTPUT = "halfscan_output"
 GONE = "the series is no longer in the archive"
 DERIVED_GONE = "its derived series was deleted from the archive; a retry makes it again"
 
@@ -39,6 +41,7 @@ def depart(session: Session, orthanc_series_ids: Sequence[str], now: datetime) -
         changed |= _derived(session, series_id, now)
     for series_id in dict.fromkeys(orthanc_series_ids):
         changed |= _source(session, series_id, now)
+    changed |= _beside(session, set(orthanc_series_ids), now)
     return sorted(changed)
 
 
@@ -82,6 +85,33 @@ def _derived(session: Session, series_id: str, now: datetime) -> set[int]:
             changed.add(row.id)
     session.flush()
     return changed
+
+
+def _beside(session: Session, gone: set[str], now: datetime) -> set[int]:
+    """Let copied derived series in the studies of what is gone be looked at again."""
+    studies = select(Reconstruction.orthanc_study_id).where(
+        Reconstruction.orthanc_series_id.in_(gone),
+        or_(
+            Reconstruction.reason_code.is_(None),
+            Reconstruction.reason_code != HALFSCAN_OUTPUT,
+        ),
+    )
+    made = select(ReconstructionAttempt.derived_orthanc_series_id).where(
+        ReconstructionAttempt.derived_orthanc_series_id.is_not(None)
+    )
+    copies = session.scalars(
+        select(Reconstruction).where(
+            Reconstruction.orthanc_study_id.in_(studies),
+            Reconstruction.status == Status.SKIPPED.value,
+            Reconstruction.reason_code == HALFSCAN_OUTPUT,
+            Reconstruction.orthanc_series_id.not_in(gone),
+            Reconstruction.orthanc_series_id.not_in(made),
+        )
+    ).all()
+    for row in copies:
+        begin_anew(row, now)
+        row.look_again = True
+    return {row.id for row in copies}
 
 
 def _rows_of(session: Session, series_id: str) -> Sequence[Reconstruction]:

@@ -119,6 +119,7 @@ def claim(json_data: Claim) -> ClaimedReconstruction | Response:
             body = ClaimedReconstruction(
                 **ReconstructionOut.model_validate(row).model_dump(),
                 lease_token=row.lease_token,
+                look_again=row.look_again,
                 supersedes=find_superseded(session, row),
             )
     for row_id in buried:

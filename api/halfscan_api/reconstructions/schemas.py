@@ -227,6 +227,9 @@ class ClaimedReconstruction(ReconstructionOut):
     """A reconstruction, the token that its worker must show, and what it replaces."""
 
     lease_token: str
+    look_again: Annotated[
+        bool, Field(description="A series of the same study was deleted since it was looked at.")
+    ]
     supersedes: list[Superseded]
 
 

@@ -63,7 +63,7 @@ class Reconstruction(Base):
     lease_s: Mapped[int | None] = mapped_column(Integer)
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str | None] = mapped_column(String(64))
-    # The source was deleted while a worker had it: its outcome is looked at again.
+    # The source was deleted while a worker had it, or what stood beside a copy: look once more.
     look_again: Mapped[bool] = mapped_column(Boolean, default=False)
 
     reason_code: Mapped[str | None] = mapped_column(String(64))
