@@ -201,8 +201,8 @@ def test_a_command_without_its_packages_says_what_to_install() -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
-    assert "halfscan serve needs flask: pip install 'halfscan[api]'" in done.stderr
+    assert done.returncode == 2
+    assert "halfscan: serve needs flask: pip install 'halfscan[api]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
