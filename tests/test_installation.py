@@ -37,6 +37,8 @@ from halfscan_plugin.stack import StartFailed, find_orthanc, free_port
 
 DEBIAN_PACKAGES = ("orthanc", "orthanc-python", "orthanc-dicomweb")
 PATIENCE_S = 120.0
+# A hundred packages are unpacked, on however busy a machine.
+pytestmark = pytest.mark.timeout(900)
 # What says that the index cannot be reached, in pip's own words.
 NO_INDEX = re.compile("NewConnectionError|ConnectTimeout|Temporary failure in name resolution")
 
@@ -75,11 +77,11 @@ class Machine:
 
     def moved(self, commands: str) -> str:
         """Put our folders and ports into commands."""
-        for there in ("/opt/halfscan", "/etc/orthanc", "/var/lib/halfscan"):
-            commands = commands.replace(there, f"{self.folder}{there}")
-        for there, here in ((8780, self.api_port), (8042, self.http_port)):
-            commands = commands.replace(f"127.0.0.1:{there}", f"127.0.0.1:{here}")
-            commands = commands.replace(f"--port {there}", f"--port {here}")
+        for folder in ("/opt/halfscan", "/etc/orthanc", "/var/lib/halfscan"):
+            commands = commands.replace(folder, f"{self.folder}{folder}")
+        for port, own in ((8780, self.api_port), (8042, self.http_port)):
+            commands = commands.replace(f"127.0.0.1:{port}", f"127.0.0.1:{own}")
+            commands = commands.replace(f"--port {port}", f"--port {own}")
         return commands
 
     def type_in(self, commands: str) -> str:
@@ -94,7 +96,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=280,
+            timeout=800,
             check=False,
         )
         if NO_INDEX.search(done.stdout):
@@ -248,13 +250,13 @@ def debian_orthanc(machine: Machine) -> Machine:
     os.chown(data, user.pw_uid, user.pw_gid)
     main = machine.folder / "etc/orthanc/orthanc.json"
     content = main.read_text(encoding="utf-8")
-    for there, here in (
+    for shipped, own in (
         ('"HttpPort" : 8042', f'"HttpPort" : {machine.http_port}'),
         ('"DicomPort" : 4242', f'"DicomPort" : {machine.dicom_port}'),
         ('Directory" : "/var/lib/orthanc/db-v6"', f'Directory" : "{data}"'),
     ):
-        assert there in content
-        content = content.replace(there, here)
+        assert shipped in content
+        content = content.replace(shipped, own)
     main.write_text(content, encoding="utf-8")
     return machine
 
