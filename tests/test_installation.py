@@ -276,22 +276,26 @@ def test_the_steps_of_the_readme_with_debians_orthanc(debian_orthanc: Machine) -
     for _ in range(2):  # who types it twice has done no harm
         machine.type_in("\n".join(commands))
     program, _ = find_orthanc()
-    machine.start(
-        "orthanc", f"{program} /etc/orthanc", user="orthanc", group="orthanc", extra_groups=[]
-    )
-    state = machine.wait_for(
-        "orthanc", lambda _: httpx.get(f"{machine.orthanc_url}/halfscan/status").json()
-    )
-    assert state["enabled"], state
-    assert state["error"] is None, state
+    as_orthanc: dict[str, Any] = {"user": "orthanc", "group": "orthanc", "extra_groups": []}
+    machine.start("orthanc", f"{program} /etc/orthanc", **as_orthanc)
+
+    def state() -> Any:
+        answer = httpx.get(f"{machine.orthanc_url}/halfscan/status").json()
+        return answer if answer["cursor"] is not None or answer["error"] else None
+
+    status = machine.wait_for("orthanc", lambda _: state())
+    assert (status["enabled"], status["error"], status["last_error"]) == (True, None, None)
+    secret = machine.folder / "etc/orthanc/halfscan-token"
+    subprocess.run(["cat", secret], stdout=subprocess.DEVNULL, check=True, **as_orthanc)
+    owner = secret.stat()
+    assert (owner.st_mode & 0o777, owner.st_gid) == (0o640, pwd.getpwnam("orthanc").pw_gid)
 
     *commands, start = worker.splitlines()
     machine.type_in("\n".join(commands))
     assert start == "halfscan worker"
     machine.start("worker", start)
     machine.wait_for("worker", lambda said: "worker_started" in said)
-    secret = (machine.folder / "etc/orthanc/halfscan-token").stat()
-    assert (secret.st_mode & 0o777, secret.st_gid) == (0o640, pwd.getpwnam("orthanc").pw_gid)
+    machine.stop()
 
 
 def test_a_lock_file_with_a_gap_stops_at_once_and_names_it(tmp_path: Path) -> None:
