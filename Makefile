@@ -33,9 +33,10 @@ lint: $(VENV)/.test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-train:
-	$(PYTHON) -m venv .venv-train
-	.venv-train/bin/pip install -e '.[train]'
+# PyTorch and what it brings are in no lock file: its builds differ from index to index.
+train: | system
+	@bin/make-venv "$(PYTHON)" .venv-train requirements/worker.txt
+	.venv-train/bin/pip install --no-build-isolation -e '.[train]'
 	.venv-train/bin/python -m halfscan_models.training models/halfscan_models/training/run.toml
 
 # The stamps say which lock file an environment was made from.

@@ -76,6 +76,7 @@ def test_once_gives_json_and_ends_by_itself(environment: dict[str, str]) -> None
     assert len(result["series"]) == SEQUENCES
     assert len({series["derived_series_instance_uid"] for series in result["series"]}) == SEQUENCES
     assert all(series["seconds"] > 0 for series in result["series"])
+    assert "halfscan: reconstructing series\n" in done.stderr, "through a pipe too it says so"
     everything_has_ended([], environment)
 
 

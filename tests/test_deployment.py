@@ -1,6 +1,5 @@
 """The compose file, the documentation and the lock files say what the code does."""
 
-import json
 import os
 import re
 import shutil
@@ -13,7 +12,6 @@ import yaml
 
 from halfscan_api.settings import Settings
 from halfscan_plugin.cli import COMMANDS
-from halfscan_plugin.relay import RelaySettings
 from halfscan_plugin.rules import DEFAULT_RULES, Rules
 from halfscan_plugin.settings import WorkerSettings
 
@@ -136,11 +134,3 @@ def test_what_is_committed_holds_no_path_of_a_machine() -> None:
         content = text(name)
         assert str(ROOT) + "/" not in content, name
         assert not re.search(r"(?:/home/|/root/|/Users/)\w", content), name
-
-
-def test_the_five_lines_of_the_readme_are_settings_that_the_plugin_takes() -> None:
-    (block,) = re.findall(r"```json\n(.*?)```", text("README.md"), re.DOTALL)
-    configuration = json.loads("{" + block + "}")
-    assert configuration["PythonScript"].endswith("halfscan_plugin/plugin.py")
-    settings = RelaySettings.from_section(configuration["Halfscan"])
-    assert settings.api_url == "http://127.0.0.1:8780"

@@ -9,9 +9,13 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
+
+from halfscan_plugin.errors import ExtraMissing, HalfscanError
 
 __all__ = ["main"]
 
@@ -32,12 +36,13 @@ COMMANDS = {
     "evaluate": ("halfscan_plugin.evaluate:command", "Measure the network against BM3D and NLM."),
     "published": ("halfscan_stats.cli:published", "Recompute the tables of the reference study."),
 }
-# What one of the two halves adds to the installation.
+# The extra of the installation that a package's commands need, or a command of its own.
 EXTRAS = {
     "halfscan_api": "api",
     "halfscan_stats": "api",
     "halfscan_plugin": "worker",
     "halfscan_models": "worker",
+    "halfscan_plugin.demo": "all",
 }
 
 
@@ -53,22 +58,39 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         module_name, attribute = COMMANDS[cmd_name][0].split(":")
-        try:
+        with _extra_named(cmd_name):
             command: click.Command = getattr(importlib.import_module(module_name), attribute)
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] in EXTRAS:
-                raise  # a defect of ours, not a missing installation
-            extra = EXTRAS[module_name.split(".")[0]]
-            raise click.ClickException(
-                f"halfscan {cmd_name} needs {error.name}: pip install 'halfscan[{extra}]'"
-            ) from error
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, which imports what is heavy only now."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError:
+            if ctx.invoked_subcommand not in COMMANDS:
+                raise
+            with _extra_named(ctx.invoked_subcommand):
+                raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the table without importing anything."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@contextmanager
+def _extra_named(command: str) -> Iterator[None]:
+    """Turn a package that is not installed into one line with the extra that brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if not missing or missing in EXTRAS:
+            raise  # a defect of ours, not a missing installation
+        module_name = COMMANDS[command][0].split(":")[0]
+        extra = EXTRAS.get(module_name) or EXTRAS[module_name.split(".")[0]]
+        raise ExtraMissing(f"{command} needs {missing}: pip install 'halfscan[{extra}]'") from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,8 +101,6 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; our own errors become one line and an exit status."""
-    from halfscan_plugin.errors import HalfscanError  # noqa: PLC0415  (keeps --help fast)
-
     # pydicom warns of a value that breaks a rule by printing it, and it may be a patient's.
     warnings.filterwarnings("ignore", module="pydicom")
     try:

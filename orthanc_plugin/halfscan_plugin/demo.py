@@ -57,7 +57,8 @@ def command(*, once: bool, as_json: bool) -> None:
     with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="halfscan-demo-") as name:
         stack = Stack(Path(name))
         try:
-            with bars() as add:
+            # It takes a minute and more: also who reads it through a pipe sees that it goes on.
+            with bars(always=True) as add:
                 result = _play(stack, add)
             click.echo(json.dumps(result, indent=1)) if as_json else _show(stack, result)
             if not once:

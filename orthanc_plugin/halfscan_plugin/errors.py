@@ -2,7 +2,14 @@
 
 from typing import Any
 
-__all__ = ["BadInput", "FilesLost", "GuardFailed", "HalfscanError", "UnreadableSeries"]
+__all__ = [
+    "BadInput",
+    "ExtraMissing",
+    "FilesLost",
+    "GuardFailed",
+    "HalfscanError",
+    "UnreadableSeries",
+]
 
 
 class HalfscanError(Exception):
@@ -16,6 +23,12 @@ class HalfscanError(Exception):
 
 class BadInput(HalfscanError):
     """A file, a setting or an argument breaks a rule; the message names rule and value."""
+
+    exit_status = 2
+
+
+class ExtraMissing(HalfscanError):
+    """A package is not installed that the command needs; the message names the extra."""
 
     exit_status = 2
 

@@ -1,25 +1,37 @@
 """Progress bars on standard error: standard output belongs to the result."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 __all__ = ["bar", "bars"]
 
+LONGEST_SILENCE_S = 10.0
+
 
 @contextmanager
-def bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+def bars(*, always: bool = False) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Show any number of bars.
+
+    Parameters
+    ----------
+    always : bool
+        Without a terminal, write a line as a task begins and every ten seconds while it moves;
+        else nothing is written there.
 
     Yields
     ------
     callable
-        Takes a description and gives the function ``(done, total)`` that moves its bar. Without
-        a terminal nothing is drawn.
+        Takes a description and gives the function ``(done, total)`` that moves its bar.
     """
     console = Console(stderr=True)
+    if always and not console.is_terminal:
+        yield _lines
+        return
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,6 +51,20 @@ def bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
             return move
 
         yield add
+
+
+def _lines(description: str) -> Callable[[int, int], None]:
+    """Say that a task begins, and give what says how far it is, not too often."""
+    click.echo(f"halfscan: {description}", err=True)
+    last = time.monotonic()
+
+    def move(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LONGEST_SILENCE_S:
+            last = time.monotonic()
+            click.echo(f"halfscan: {description}, {done} of {total}", err=True)
+
+    return move
 
 
 @contextmanager
