@@ -49,6 +49,7 @@ CALLS = {
     "demo": (["--once"], "all"),
     "serve": (["--port", "0"], "api"),
     "worker": ([], "worker"),
+    "doctor": (["archive"], "worker"),
     "token": (["list"], "api"),
     "report": (["1", "--out", "report.html"], "api"),
     "inspect": (["."], "worker"),
