@@ -1,0 +1,204 @@
+"""Which volumes of a series are whole, which are left out, and which show that images were lost.
+
+A volume is whole if no other of the series holds all its places and more. Stations overlap: then
+none holds the places of the other. Of a volume that is not whole, either the scanner acquired no
+more, or an image was lost on its way. That is decided by the number that a missing image would
+have by the numbers of a whole volume:
+
+- it is another image's: nothing was lost, the scanner numbered what there was;
+- it is higher than all numbers: the scan was stopped, unless the volume was acquired at the same
+  time as a whole one (echoes, kinds of images), which a scanner stops together;
+- it is free, and so are no others: that image was lost.
+
+Where numbers do not tell, a scan was stopped if its last volume ends early.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from halfscan_plugin.errors import UnreadableSeries
+from halfscan_plugin.parts import Part, named
+
+__all__ = ["are_stations", "cover", "keep_whole", "lacking"]
+
+# Volumes that differ in these alone were acquired together.
+SIMULTANEOUS = {"kind", "EchoNumbers", "EchoTime", "EffectiveEchoTime", "ImageType", "FrameType"}
+FEWEST_OF_A_STATION = 2
+
+Places = frozenset[int]
+
+
+def keep_whole(
+    parts: Sequence[Part], numbers: set[int], names: Sequence[str]
+) -> tuple[list[Part], tuple[str, ...]]:
+    """Keep the volumes that are whole, and say which images are left out.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        No two images of one lie in one place.
+    numbers : set of int
+        Numbers of all images beside which these were numbered.
+    names : sequence of str
+        SOPInstanceUID of each object, for messages.
+
+    Raises
+    ------
+    UnreadableSeries
+        ``missing_slices`` if no volume is whole, or if an image was lost.
+    """
+    widest = _widest(parts)
+    if len(widest) > 1 and not are_stations(widest):
+        raise lacking(parts)
+    whole = [part for part in parts if part.places in widest]
+    incomplete = [part for part in parts if part.places not in widest]
+    if not incomplete:
+        return whole, ()
+    numbering = _Numbering(whole, incomplete, numbers)
+    for part in incomplete:
+        if numbering.is_lost(part):
+            raise lacking([*whole, part])
+    told = "; ".join(
+        f"{_label(part)} has {len(part.places)} of {len(_model(part, whole).places)} slices "
+        f"({named(part.images, names)})"
+        for part in incomplete
+    )
+    count = sum(len(part.images) for part in incomplete)
+    return whole, (f"left out: {count} images of volumes that are not whole: {told}",)
+
+
+def cover(parts: Sequence[Part]) -> bool:
+    """Tell whether an explanation leaves whole volumes, or stations, and most of the images."""
+    widest = _widest(parts)
+    if len(widest) > 1 and not are_stations(widest):
+        return False
+    kept = sum(len(part.images) for part in parts if part.places in widest)
+    return 2 * kept >= sum(len(part.images) for part in parts)
+
+
+def are_stations(coverages: Iterable[Places]) -> bool:
+    """Tell whether slabs follow each other along the normal and overlap."""
+    ordered = sorted(coverages, key=min)
+    everywhere = sorted(frozenset[int]().union(*ordered))
+    rank = {place: index for index, place in enumerate(everywhere)}
+    if any(
+        len(places) < FEWEST_OF_A_STATION
+        or rank[max(places)] - rank[min(places)] + 1 != len(places)
+        for places in ordered
+    ):
+        return False
+    return any(one & other for one, other in zip(ordered, ordered[1:], strict=False))
+
+
+def lacking(parts: Sequence[Part]) -> UnreadableSeries:
+    """Say which volume lacks which slice."""
+    everywhere = frozenset[int]().union(*(part.places for part in parts))
+    fewest = min(parts, key=lambda part: len(part.places))
+    model = min(
+        (part for part in parts if part.places - fewest.places),
+        key=lambda part: -len(part.places),
+    )
+    gap = min(model.places - fewest.places)
+    image = next(item.image for item in model.images if item.place == gap)
+    where = image.number if image.position is None else image.position
+    return UnreadableSeries(
+        "missing_slices",
+        f"{_label(fewest)} has {len(fewest.places)} of {len(everywhere)} slices, none at {where}",
+    )
+
+
+class _Numbering:
+    """What the numbers of a series say of the images that are not there."""
+
+    def __init__(
+        self, whole: Sequence[Part], incomplete: Sequence[Part], numbers: set[int]
+    ) -> None:
+        self._whole, self._parts = whole, (*whole, *incomplete)
+        self._numbers = numbers
+        images = [item.image for part in self._parts for item in part.images]
+        own = {image.number for image in images} - {None}
+        self._usable = len(own) == len(images)
+        self._frames = len({image.source for image in images}) < len(images)
+        free = [self._free(part) or set() for part in incomplete] if self._usable else []
+        expected = set[int]().union(*free)
+        self._unexplained = 0
+        if numbers:
+            low, high = min(numbers), max(numbers)
+            explained = sum(low < number < high for number in expected)
+            self._unexplained = high - low + 1 - len(numbers) - explained
+
+    def is_lost(self, part: Part) -> bool:
+        """Tell whether a volume lacks an image that there once was."""
+        if not self._usable:
+            # An object with frames arrives whole: what it lacks was never acquired.
+            return not self._frames and not self._ends_early(part)
+        free = self._free(part)
+        if free is None:  # numbered by no rule: a number that is not there counts
+            return self._unexplained > 0 and not self._ends_early(part)
+        if not free:
+            return False
+        if min(free) > max(self._numbers):
+            return self._is_simultaneous(part)
+        return self._unexplained == 0 or not self._ends_early(part)
+
+    def _free(self, part: Part) -> set[int] | None:
+        """Give the numbers that its missing images would have and that no image has."""
+        own = {item.place: item.image.number or 0 for item in part.images}
+        best: tuple[int, set[int]] | None = None
+        for model in self._models(part):
+            theirs = {item.place: item.image.number or 0 for item in model.images}
+            shifts = {own[place] - theirs[place] for place in own}
+            if len(shifts) == 1:
+                (shift,) = shifts
+                missing = {theirs[place] + shift for place in model.places - part.places}
+                if best is None or abs(shift) < best[0]:
+                    best = abs(shift), missing - self._numbers
+        return None if best is None else best[1]
+
+    def _models(self, part: Part) -> list[Part]:
+        return [model for model in self._whole if part.places < model.places]
+
+    def _is_simultaneous(self, part: Part) -> bool:
+        return any(
+            {key for key, _ in set(part.labels) ^ set(model.labels)} <= SIMULTANEOUS
+            for model in self._models(part)
+        )
+
+    def _ends_early(self, part: Part) -> bool:
+        """Tell whether a volume is the last one, and has what comes first in the others."""
+        keyword, value = part.labels[-1]
+        rest = part.labels[:-1]
+        earlier = [
+            dict(other.labels).get(keyword, "")
+            for other in self._parts
+            if other is not part and other.labels[:-1] == rest
+        ]
+        if not earlier or max(map(_order, earlier)) >= _order(value):
+            return False
+        model, count = self._models(part)[0], len(part.places)
+        if len({item.image.number for item in model.images} - {None}) == len(model.images):
+            return {item.place for item in model.images[:count]} == part.places
+        order = sorted(model.places)  # without numbers, from either side
+        return part.places in (set(order[:count]), set(order[-count:]))
+
+
+def _widest(parts: Sequence[Part]) -> set[Places]:
+    coverages = {part.places for part in parts}
+    return {one for one in coverages if not any(one < other for other in coverages)}
+
+
+def _model(part: Part, whole: Sequence[Part]) -> Part:
+    return next(model for model in whole if part.places < model.places)
+
+
+def _label(part: Part) -> str:
+    keyword, value = part.labels[-1] if part.labels else ("order", "1")
+    return f"{keyword} {value or '(none)'}"
+
+
+def _order(value: str) -> float:
+    """Give a label's value as a number; what is none has no order, and nothing comes after it."""
+    try:
+        return float(value) if value else -math.inf
+    except ValueError:
+        return math.inf

@@ -1,0 +1,102 @@
+"""Images in one place in the order of time, where times differ from slice to slice too."""
+
+import math
+from itertools import pairwise
+from statistics import median_low
+
+from halfscan_plugin.parts import Located, Part
+
+__all__ = ["by_phase", "by_time"]
+
+
+def by_phase(part: Part, keyword: str) -> list[Part]:
+    """Separate by the phase of the heart beat, which each slice divides in its own way.
+
+    The heart beats faster in one breath hold than in another, so the times of one phase differ
+    between slices. Times are compared in steps of their own slice: the slices with the most images
+    say which phases there are, and an image of another slice belongs to the nearest.
+
+    Parameters
+    ----------
+    part : Part
+        The images.
+    keyword : str
+        Label that holds the time since the R wave [ms].
+
+    Returns
+    -------
+    list of Part
+        One for each phase; `part` alone where the times do not tell.
+    """
+    times = {item: _time(item, keyword) for item in part.images}
+    places: dict[int, list[Located]] = {}
+    for item in sorted(part.images, key=times.__getitem__):
+        places.setdefault(item.place, []).append(item)
+    most = max(map(len, places.values()))
+    if most < 2 or not all(map(math.isfinite, times.values())):
+        return [part]
+    fullest = [[times[item] for item in items] for items in places.values() if len(items) == most]
+    phases = [median_low(phase) for phase in zip(*fullest, strict=True)]
+    ranks: dict[Located, str] = {}
+    for items in places.values():
+        chosen = _ranks([times[item] for item in items], phases)
+        if len(set(chosen)) < len(items):
+            return [part]
+        ranks |= {item: str(rank + 1) for item, rank in zip(items, chosen, strict=True)}
+    return part.split(f"{keyword} order", [ranks[item] for item in part.images])
+
+
+def by_time(part: Part, keyword: str | None = None) -> list[Part]:
+    """Separate by what was acquired, or numbered, in a row: a place that recurs begins a volume.
+
+    Parameters
+    ----------
+    part : Part
+        The images, in the order of their numbers.
+    keyword : str, optional
+        Label that holds the time; the numbers where None.
+
+    Returns
+    -------
+    list of Part
+        One for each volume; `part` alone where a time, or a number, is not known.
+    """
+    ordered = list(part.images)
+    if keyword is not None:
+        times = {item: _time(item, keyword) for item in ordered}
+        if not all(map(math.isfinite, times.values())):
+            return [part]
+        ordered.sort(key=times.__getitem__)
+    elif len({item.image.number for item in ordered} - {None}) < len(ordered):
+        return [part]
+    volume, seen = 1, set[int]()
+    ranks: dict[Located, str] = {}
+    for item in ordered:
+        if item.place in seen:
+            volume, seen = volume + 1, set()
+        seen.add(item.place)
+        ranks[item] = str(volume)
+    label = "order" if keyword is None else f"{keyword} order"
+    return part.split(label, [ranks[item] for item in part.images])
+
+
+def _ranks(times: list[float], phases: list[float]) -> list[int]:
+    """Give the phase of each time of one slice."""
+    if len(times) == len(phases):
+        return list(range(len(phases)))
+    own = _step(times) if len(times) > 1 else 0.0
+    scale = _step(phases) / own if own > 0 else 1.0
+    return [
+        min(range(len(phases)), key=lambda rank: abs(phases[rank] - time * scale)) for time in times
+    ]
+
+
+def _time(item: Located, keyword: str) -> float:
+    try:
+        return float(item.labels.get(keyword, ""))
+    except ValueError:
+        return math.nan
+
+
+def _step(times: list[float]) -> float:
+    return median_low([later - earlier for earlier, later in pairwise(times)])
