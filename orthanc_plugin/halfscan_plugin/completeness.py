@@ -1,7 +1,7 @@
 """Which volumes of a series are whole, which are left out, and which show that images were lost.
 
-A volume is whole if no other of the series holds all its places and more. Stations overlap: then
-none holds the places of the other. Of a volume that is not whole, either the scanner acquired no
+A volume is whole if no other of the series holds all its places and more. Stations that overlap
+hold places of their own, each in a row, and share at most half of them. Of a volume that is not whole, either the scanner acquired no
 more, or an image was lost on its way. That is decided by the number that a missing image would
 have by the numbers of a whole volume:
 
@@ -15,6 +15,7 @@ Where numbers do not tell, a scan was stopped if its last volume ends early.
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.parts import Part, named
@@ -23,7 +24,8 @@ __all__ = ["are_stations", "cover", "keep_whole", "lacking"]
 
 # Volumes that differ in these alone were acquired together.
 SIMULTANEOUS = {"kind", "EchoNumbers", "EchoTime", "EffectiveEchoTime", "ImageType", "FrameType"}
-FEWEST_OF_A_STATION = 2
+FEWEST_OF_A_STATION = 3
+MOST_SHARED = 0.5  # of the places of the smaller of two stations that follow each other
 
 Places = frozenset[int]
 
@@ -81,13 +83,12 @@ def are_stations(coverages: Iterable[Places]) -> bool:
     ordered = sorted(coverages, key=min)
     everywhere = sorted(frozenset[int]().union(*ordered))
     rank = {place: index for index, place in enumerate(everywhere)}
-    if any(
-        len(places) < FEWEST_OF_A_STATION
-        or rank[max(places)] - rank[min(places)] + 1 != len(places)
-        for places in ordered
-    ):
-        return False
-    return any(one & other for one, other in zip(ordered, ordered[1:], strict=False))
+    for places in ordered:
+        in_a_row = rank[max(places)] - rank[min(places)] + 1 == len(places)
+        if len(places) < FEWEST_OF_A_STATION or not in_a_row:
+            return False
+    shared = [len(one & other) / min(len(one), len(other)) for one, other in pairwise(ordered)]
+    return 0 < max(shared, default=0.0) <= MOST_SHARED
 
 
 def lacking(parts: Sequence[Part]) -> UnreadableSeries:

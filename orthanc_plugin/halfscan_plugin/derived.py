@@ -28,7 +28,13 @@ from halfscan_plugin.carry import MAPPED, Carrier, character_sets, encodable
 from halfscan_plugin.encode import Syntax, lossy_attributes, set_pixels, target_syntax
 from halfscan_plugin.enhanced import is_enhanced
 from halfscan_plugin.headers import items, printable, text, texts, uid
-from halfscan_plugin.multiframe import LEFT_TO_THE_SOURCE, describe_frames, frame_type
+from halfscan_plugin.multiframe import (
+    LEFT_TO_THE_SOURCE,
+    describe_frames,
+    frame_type,
+    keep_frames,
+    renumber_concatenations,
+)
 from halfscan_plugin.references import PROCESSING_EQUIPMENT, SMOOTHING, code, put, source_image
 from halfscan_plugin.volume import SeriesVolume, stored_object
 
@@ -44,7 +50,7 @@ __all__ = [
 MANUFACTURER = "Halfscan"
 # Changes when the same source and model shall give other objects than before: that is, with every
 # change of what is written here or of what `Reconstructor` computes around the network.
-DERIVATION_VERSION = 3
+DERIVATION_VERSION = 4
 LONGEST_LO, LONGEST_ST = 64, 1024  # characters, PS3.5 section 6.2
 LONGEST_REMARK = 300  # leaves room for warnings and for what was done before
 
@@ -88,7 +94,7 @@ class DerivedSeries:
     series_instance_uid : str
         Its UID.
     datasets : tuple of Dataset
-        Its objects, one for each of the source, in the same order.
+        Its objects, one for each of the source that is in a whole volume, in the same order.
     clipped_pixels : int
         Pixels whose value was beyond what BitsStored can hold.
     notes : tuple of str
@@ -184,12 +190,13 @@ def derive(
             derived.SeriesInstanceUID = uid_of_series
             derived.SeriesNumber = series_number
             derived.SeriesDescription = _description(original, description)
-            _describe(derived, original, provenance, warnings, remark)
+            _describe(derived, original, provenance, warnings, remark, source.frames(index))
             pixels, beyond = stored_object(source, result, index)
             clipped += beyond
             notes.update(_set_pixels(derived, pixels, original, syntax))
             notes.update(f"{name} could not be carried over whole" for name in carrier.left_out)
             datasets.append(derived)
+    renumber_concatenations(datasets)
     counted = (f"{note} (in {n} of {len(datasets)} objects)" for note, n in sorted(notes.items()))
     return DerivedSeries(uid_of_series, tuple(datasets), clipped, tuple(counted))
 
@@ -266,6 +273,7 @@ def _describe(
     provenance: Provenance,
     warnings: Sequence[str],
     remark: str,
+    frames: Sequence[int],
 ) -> None:
     """Say what was done, with what, to which image."""
     model = f"{provenance.model_name} {provenance.model_version}"
@@ -283,7 +291,8 @@ def _describe(
     derived.DerivationCodeSequence = DicomSequence([*map(copier.copy, earlier), code(*SMOOTHING)])
     if is_enhanced(derived):
         derived.ImageType = frame_type(texts(source, "ImageType"))
-        describe_frames(derived, source, done)
+        keep_frames(derived, frames)
+        describe_frames(derived, source, done, frames)
     else:
         derived.ImageType = ["DERIVED", "SECONDARY", *texts(source, "ImageType")[2:]]
         derived.SourceImageSequence = DicomSequence([source_image(source)])

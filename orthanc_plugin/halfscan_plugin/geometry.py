@@ -26,6 +26,7 @@ from halfscan_plugin.headers import integer, numbers, text
 from halfscan_plugin.labels import separate
 from halfscan_plugin.mosaic import is_mosaic, mosaic_slices
 from halfscan_plugin.slices import Orientation, Slice, Stack, classic_slices
+from halfscan_plugin.stopped import without_stopped
 from halfscan_plugin.stations import beside_each_other, overlapping
 
 __all__ = ["Slice", "Stack", "sort_slices", "split"]
@@ -80,7 +81,13 @@ def split(headers: Sequence[Dataset]) -> tuple[Stack, ...]:
     if _is_fan(groups):
         return (_fan(groups),)
     _check_planes(groups, names)
-    return tuple(stack for group in groups for stack in _stacks(group, names))
+    whole, warnings = without_stopped([group.slices for group in groups], names)
+    return tuple(
+        replace(stack, warnings=(*warnings, *stack.warnings))
+        for group in groups
+        if group.slices in whole
+        for stack in _stacks(group, names)
+    )
 
 
 def sort_slices(datasets: Sequence[Dataset]) -> list[Dataset]:
@@ -113,14 +120,14 @@ class _Group:
 def _stacks(group: _Group, names: Sequence[str]) -> list[Stack]:
     """Find the volumes of one orientation."""
     stations = beside_each_other(group.slices)
-    stacks = []
+    stacks: list[Stack] = []
     for number, station in enumerate(stations, 1):
         label = (("station", str(number)),) if len(stations) > 1 else ()
         parts, warnings = separate(station, group.numbers, names)
         for part in (piece for part in parts for piece in overlapping(part, group.numbers)):
             members = [item.image for item in part.images]
-            for stack in in_order(members, (*label, *part.labels), group.numbers, names):
-                stacks.append(replace(stack, warnings=(*warnings, *stack.warnings)))
+            ordered = in_order(members, (*label, *part.labels), group.numbers, names)
+            stacks += [replace(one, warnings=(*warnings, *one.warnings)) for one in ordered]
     return stacks
 
 
@@ -158,11 +165,8 @@ def _groups(slices: Sequence[Slice], objects: Sequence[str]) -> list[_Group]:
     apart: dict[tuple[str, str], list[Slice]] = {}
     for place in slices:
         name, stack = objects[place.source], dict(place.labels).get("StackID", "")
-        if len(places[name]) > 1:
-            key = (name, stack)
-        else:
-            key = ("", stack if images[name] == 1 else "")
-        apart.setdefault(key, []).append(place)
+        alone = ("", stack if images[name] == 1 else "")
+        apart.setdefault((name, stack) if len(places[name]) > 1 else alone, []).append(place)
     return [
         _Group(group, {place.number for place in members if place.number is not None})
         for members in apart.values()

@@ -1,6 +1,6 @@
 """Several images in one place: which of them belong together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from halfscan_plugin.completeness import cover, keep_whole, lacking
 from halfscan_plugin.errors import UnreadableSeries
@@ -95,25 +95,21 @@ def _by_the_rest(part: Part, names: Sequence[str]) -> list[Part]:
         return [part]
     if len(counts) == 1:
         return _by_order(part)
-    rejected = None
-    for pieces in _explanations(part):
+    keywords = list(dict.fromkeys(key for item in part.images for key in item.labels))
+    labelled = [pieces for key in keywords if _collects(pieces := part.by_label(key))]
+    in_time = [by_phase(part, key) for key in keywords if key in PHASES]
+    in_time += [by_time(part, key) for key in keywords if key in CLOCKS]
+    in_time.append(by_time(part))
+    for pieces in (*labelled, *filter(_collects, in_time)):
         if cover(pieces):
             return pieces
-        rejected = rejected or pieces
-    if rejected is not None:
-        raise lacking(rejected)
-    raise _ambiguous(part, names)
+    # A label that collects the images of a volume tells them apart, even if none is whole.
+    raise lacking(labelled[0]) if labelled else _ambiguous(part, names)
 
 
-def _explanations(part: Part) -> Iterator[list[Part]]:
-    keywords = dict.fromkeys(key for item in part.images for key in item.labels)
-    candidates = [part.by_label(keyword) for keyword in keywords]
-    candidates += [by_phase(part, key) for key in keywords if key in PHASES]
-    candidates += [by_time(part, key) for key in keywords if key in CLOCKS]
-    candidates.append(by_time(part))
-    for pieces in candidates:
-        if not _is_running(pieces) and not any(piece.is_crowded for piece in pieces):
-            yield pieces
+def _collects(pieces: Sequence[Part]) -> bool:
+    """Tell whether an explanation gives volumes: several images, no two of them in one place."""
+    return not _is_running(pieces) and not any(piece.is_crowded for piece in pieces)
 
 
 def _is_running(pieces: Sequence[Part]) -> bool:
