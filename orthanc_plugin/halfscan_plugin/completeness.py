@@ -1,16 +1,15 @@
 """Which volumes of a series are whole, which are left out, and which show that images were lost.
 
 A volume is whole if no other of the series holds all its places and more. Stations that overlap
-hold places of their own, each in a row, and share at most half of them. Of a volume that is not whole, either the scanner acquired no
-more, or an image was lost on its way. That is decided by the number that a missing image would
-have by the numbers of a whole volume:
+hold places of their own, each in a row, and share at most half of them. Of a volume that is not
+whole, either the scanner acquired no more, or an image was lost on its way:
 
-- it is another image's: nothing was lost, the scanner numbered what there was;
-- it is higher than all numbers: the scan was stopped, unless the volume was acquired at the same
-  time as a whole one (echoes, kinds of images), which a scanner stops together;
-- it is free, and so are no others: that image was lost.
-
-Where numbers do not tell, a scan was stopped if its last volume ends early.
+- An object with many frames arrives whole: what it lacks was never acquired.
+- A scan was stopped if its last volume ends early: it is the last by what separates it, and has
+  what comes first in the others. Volumes that are acquired together, such as echoes, stop together.
+- Else the number counts that a missing image would have by the numbers of a whole volume. Where
+  another image has it, or all have lower ones, the scanner numbered what there was. Where it is
+  free, the image was lost.
 """
 
 import math
@@ -109,7 +108,7 @@ def lacking(parts: Sequence[Part]) -> UnreadableSeries:
 
 
 class _Numbering:
-    """What the numbers of a series say of the images that are not there."""
+    """What the labels and numbers of a series say of the images that are not there."""
 
     def __init__(
         self, whole: Sequence[Part], incomplete: Sequence[Part], numbers: set[int]
@@ -117,30 +116,20 @@ class _Numbering:
         self._whole, self._parts = whole, (*whole, *incomplete)
         self._numbers = numbers
         images = [item.image for part in self._parts for item in part.images]
-        own = {image.number for image in images} - {None}
-        self._usable = len(own) == len(images)
-        self._frames = len({image.source for image in images}) < len(images)
-        free = [self._free(part) or set() for part in incomplete] if self._usable else []
-        expected = set[int]().union(*free)
-        self._unexplained = 0
-        if numbers:
-            low, high = min(numbers), max(numbers)
-            explained = sum(low < number < high for number in expected)
-            self._unexplained = high - low + 1 - len(numbers) - explained
+        self._has_numbers = len({image.number for image in images} - {None}) == len(images)
+        self._has_frames = len({image.source for image in images}) < len(images)
 
     def is_lost(self, part: Part) -> bool:
         """Tell whether a volume lacks an image that there once was."""
-        if not self._usable:
-            # An object with frames arrives whole: what it lacks was never acquired.
-            return not self._frames and not self._ends_early(part)
-        free = self._free(part)
-        if free is None:  # numbered by no rule: a number that is not there counts
-            return self._unexplained > 0 and not self._ends_early(part)
-        if not free:
+        together = self._is_simultaneous(part)
+        if self._has_frames or (not together and self._ends_early(part)):
             return False
-        if min(free) > max(self._numbers):
-            return self._is_simultaneous(part)
-        return self._unexplained == 0 or not self._ends_early(part)
+        if not self._has_numbers:
+            return True
+        free = self._free(part)
+        if free is None:  # numbered by no rule: any number that is not there may be the one
+            return max(self._numbers) - min(self._numbers) + 1 > len(self._numbers)
+        return bool(free) and (together or min(free) < max(self._numbers))
 
     def _free(self, part: Part) -> set[int] | None:
         """Give the numbers that its missing images would have and that no image has."""
@@ -153,7 +142,7 @@ class _Numbering:
                 (shift,) = shifts
                 missing = {theirs[place] + shift for place in model.places - part.places}
                 if best is None or abs(shift) < best[0]:
-                    best = abs(shift), missing - self._numbers
+                    best = abs(shift), {n for n in missing - self._numbers if n > 0}
         return None if best is None else best[1]
 
     def _models(self, part: Part) -> list[Part]:

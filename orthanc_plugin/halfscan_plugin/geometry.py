@@ -26,8 +26,8 @@ from halfscan_plugin.headers import integer, numbers, text
 from halfscan_plugin.labels import separate
 from halfscan_plugin.mosaic import is_mosaic, mosaic_slices
 from halfscan_plugin.slices import Orientation, Slice, Stack, classic_slices
-from halfscan_plugin.stopped import without_stopped
 from halfscan_plugin.stations import beside_each_other, overlapping
+from halfscan_plugin.stopped import stopped_object
 
 __all__ = ["Slice", "Stack", "sort_slices", "split"]
 
@@ -81,11 +81,12 @@ def split(headers: Sequence[Dataset]) -> tuple[Stack, ...]:
     if _is_fan(groups):
         return (_fan(groups),)
     _check_planes(groups, names)
-    whole, warnings = without_stopped([group.slices for group in groups], names)
+    left_out = stopped_object([group.slices for group in groups], names)
+    if left_out is None:
+        return tuple(stack for group in groups for stack in _stacks(group, names))
     return tuple(
-        replace(stack, warnings=(*warnings, *stack.warnings))
-        for group in groups
-        if group.slices in whole
+        replace(stack, warnings=(left_out, *stack.warnings))
+        for group in groups[:-1]
         for stack in _stacks(group, names)
     )
 
@@ -124,10 +125,11 @@ def _stacks(group: _Group, names: Sequence[str]) -> list[Stack]:
     for number, station in enumerate(stations, 1):
         label = (("station", str(number)),) if len(stations) > 1 else ()
         parts, warnings = separate(station, group.numbers, names)
-        for part in (piece for part in parts for piece in overlapping(part, group.numbers)):
-            members = [item.image for item in part.images]
-            ordered = in_order(members, (*label, *part.labels), group.numbers, names)
-            stacks += [replace(one, warnings=(*warnings, *one.warnings)) for one in ordered]
+        for part in parts:
+            for piece in overlapping(part, group.numbers):
+                members = [item.image for item in piece.images]
+                ordered = in_order(members, (*label, *piece.labels), group.numbers, names)
+                stacks += [replace(one, warnings=(*warnings, *one.warnings)) for one in ordered]
     return stacks
 
 

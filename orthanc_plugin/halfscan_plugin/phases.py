@@ -59,22 +59,21 @@ def by_time(part: Part, keyword: str | None = None) -> list[Part]:
     Returns
     -------
     list of Part
-        One for each volume; `part` alone where a time, or a number, is not known.
+        One for each volume; `part` alone where a time, or a number, is not known, or is the same
+        where a volume would begin.
     """
-    ordered = list(part.images)
-    if keyword is not None:
-        times = {item: _time(item, keyword) for item in ordered}
-        if not all(map(math.isfinite, times.values())):
-            return [part]
-        ordered.sort(key=times.__getitem__)
-    elif len({item.image.number for item in ordered} - {None}) < len(ordered):
+    times = {item: _time(item, keyword) for item in part.images}
+    if not all(map(math.isfinite, times.values())):
         return [part]
-    volume, seen = 1, set[int]()
+    volume, seen, before = 1, set[int](), -math.inf
     ranks: dict[Located, str] = {}
-    for item in ordered:
+    for item in sorted(part.images, key=times.__getitem__):
         if item.place in seen:
+            if times[item] == before:
+                return [part]
             volume, seen = volume + 1, set()
         seen.add(item.place)
+        before = times[item]
         ranks[item] = str(volume)
     label = "order" if keyword is None else f"{keyword} order"
     return part.split(label, [ranks[item] for item in part.images])
@@ -91,7 +90,10 @@ def _ranks(times: list[float], phases: list[float]) -> list[int]:
     ]
 
 
-def _time(item: Located, keyword: str) -> float:
+def _time(item: Located, keyword: str | None) -> float:
+    """Give a label's value as a number, or the number of the image; NaN where it is none."""
+    if keyword is None:
+        return math.nan if item.image.number is None else float(item.image.number)
     try:
         return float(item.labels.get(keyword, ""))
     except ValueError:

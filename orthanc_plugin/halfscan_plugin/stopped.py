@@ -7,15 +7,13 @@ import numpy as np
 from halfscan_plugin.parts import located, named
 from halfscan_plugin.slices import Slice
 
-__all__ = ["without_stopped"]
+__all__ = ["stopped_object"]
 
 SAME_PLACE_MM = 0.1  # the slices of a mosaic have computed positions
 
 
-def without_stopped(
-    groups: Sequence[list[Slice]], names: Sequence[str]
-) -> tuple[list[list[Slice]], tuple[str, ...]]:
-    """Leave out the last object where it holds some slices of another one, and no more.
+def stopped_object(groups: Sequence[list[Slice]], names: Sequence[str]) -> str | None:
+    """Tell whether the last object holds some slices of another one, and no more.
 
     Parameters
     ----------
@@ -27,31 +25,27 @@ def without_stopped(
 
     Returns
     -------
-    list of list of Slice
-        The other groups.
-    tuple of str
-        What was left out.
+    str or None
+        What is to be left out, the last group; None where it is not.
     """
     last = groups[-1]
-    if len(groups) < 2 or len({image.source for image in last}) > 1 or len(last) < 2:
-        return list(groups), ()
+    if len({image.source for image in last}) > 1:
+        return None
     for group in groups[:-1]:
         if len(group) > len(last) and _is_within(last, group):
-            return list(groups[:-1]), (
+            return (
                 f"left out: {len(last)} images of a volume that is not whole: the last object has "
-                f"{len(last)} of {len(group)} slices ({named(located(last), names)})",
+                f"{len(last)} of {len(group)} slices ({named(located(last), names)})"
             )
-    return list(groups), ()
+    return None
 
 
 def _is_within(some: Sequence[Slice], more: Sequence[Slice]) -> bool:
-    if _stack(some) != _stack(more):
-        return False
     theirs = [image.position for image in more if image.position is not None]
     own = [image.position for image in some if image.position is not None]
     if not theirs or len(own) < len(some) or some[0].orientation is None:
         return False
-    if some[0].orientation != more[0].orientation:
+    if some[0].orientation != more[0].orientation or _stack(some) != _stack(more):
         return False
     distances = np.linalg.norm(np.array(own)[:, np.newaxis] - np.array(theirs), axis=2)
     return bool((distances.min(axis=1) <= SAME_PLACE_MM).all())
