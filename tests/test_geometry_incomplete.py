@@ -78,13 +78,14 @@ def dynamic(
     return series
 
 
-@pytest.mark.parametrize("by_slice", [False, True])
-@pytest.mark.parametrize(("keyword", "attributes"), TIMES)
+# Numbers slice by slice tell no times apart.
+NUMBERED = [(*label, by_slice) for label in TIMES for by_slice in (False, True)][:-1]
+
+
+@pytest.mark.parametrize(("keyword", "attributes", "by_slice"), NUMBERED)
 def test_whole_volumes_of_a_scan_that_was_stopped(
     keyword: str, attributes: dict[str, Any], *, by_slice: bool
 ) -> None:
-    if by_slice and keyword == "order":
-        pytest.skip("numbers slice by slice tell no times apart: the next test")
     series = dynamic(attributes, by_slice=by_slice)
     stopped = without(series, *((20, 24) if by_slice else (23, 24)))
     random.Random(1).shuffle(stopped)
@@ -310,6 +311,38 @@ def test_a_phase_that_one_slice_lacks(place: int, phase: int, delay_ms: float) -
     assert f"TriggerTime order {phase + 1} has 3 of 4 slices" in warnings(stacks)
 
 
+def test_phases_are_in_the_order_of_time_whatever_their_numbers() -> None:
+    series = cine()
+    for index, dataset in enumerate(series):
+        dataset.InstanceNumber = 1 + 7 * index % 40
+    stacks = split(series)
+    assert shape(stacks) == [4] * 10
+    for phase, stack in enumerate(stacks):
+        assert [series.index(series[s.source]) % 10 for s in stack.slices] == [phase] * 4
+        assert stack.labels == (("order", str(phase + 1)),)
+
+
+def test_frames_of_a_beating_heart_of_which_one_is_not_there() -> None:
+    frames = [
+        Frame(
+            position=(0.0, 0.0, 8.0 * place),
+            place=place + 1,
+            time=phase + 1,
+            others={
+                "CardiacSynchronizationSequence": {
+                    "NominalCardiacTriggerDelayTime": (31 + 0.7 * place) * phase
+                }
+            },
+        )
+        for place in range(4)
+        for phase in range(10)
+        if (place, phase) != (2, 4)
+    ]
+    stacks = split([enhanced_image(frames)])
+    assert shape(stacks) == [4] * 9
+    assert "TemporalPositionIndex 5 has 3 of 4 slices (frames 5, 15, 34 of" in warnings(stacks)
+
+
 def test_a_phase_that_was_lost_is_missed() -> None:
     error = refused(without(cine(), 15))
     assert error.code == "missing_slices"
@@ -458,7 +491,7 @@ def _numbers(written: str) -> set[int]:
     """Read the numbers that a warning names."""
     numbers: set[int] = set()
     for part in written.split("(InstanceNumber ")[1:]:
-        for one in part.split(")")[0].split(", "):
-            low, _, high = one.partition(" to ")
+        for run in part.split(")")[0].split(", "):
+            low, _, high = run.partition(" to ")
             numbers |= set(range(int(low), int(high or low) + 1))
     return numbers

@@ -1,11 +1,12 @@
 """Several images in one place: which of them belong together."""
 
+import math
 from collections.abc import Sequence
 
 from halfscan_plugin.completeness import cover, keep_whole, lacking
 from halfscan_plugin.errors import UnreadableSeries
-from halfscan_plugin.parts import Part, located
-from halfscan_plugin.phases import by_phase, by_time
+from halfscan_plugin.parts import Located, Part, located
+from halfscan_plugin.phases import by_phase, by_time, number_of
 from halfscan_plugin.slices import Slice
 
 __all__ = ["separate"]
@@ -31,6 +32,8 @@ CLOCKS = (
     "FrameReferenceDateTime",
     "ContentTime",
 )
+# Times by which the images of one place follow each other; others may be those of their making.
+TIMES = (*PHASES, "AcquisitionTime", "AcquisitionDateTime", "FrameAcquisitionDateTime")
 NAMED = 4  # instances in a message
 
 
@@ -118,12 +121,25 @@ def _is_running(pieces: Sequence[Part]) -> bool:
 
 
 def _by_order(part: Part) -> list[Part]:
+    """Separate the first image of each place, the second, ...: in time where that is known."""
+    keyword = next((key for key in TIMES if _orders(part, key)), None)
+    images = part.images
+    if keyword is not None:
+        images = tuple(sorted(images, key=lambda item: float(item.labels[keyword])))
     seen = dict.fromkeys(part.places, 0)
-    ranks = []
-    for item in part.images:
+    ranks: dict[Located, str] = {}
+    for item in images:
         seen[item.place] += 1
-        ranks.append(str(seen[item.place]))
-    return part.split("order", ranks)
+        ranks[item] = str(seen[item.place])
+    pieces = part.split("order", [ranks[item] for item in part.images])
+    return sorted(pieces, key=lambda piece: int(piece.labels[-1][1]))
+
+
+def _orders(part: Part, keyword: str) -> bool:
+    """Tell whether a time of each image is known, and another for each image of one place."""
+    times = {item: number_of(item, keyword) for item in part.images}
+    distinct = {(item.place, time) for item, time in times.items()}
+    return all(map(math.isfinite, times.values())) and len(distinct) == len(times)
 
 
 def _ambiguous(part: Part, names: Sequence[str]) -> UnreadableSeries:

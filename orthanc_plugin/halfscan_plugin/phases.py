@@ -6,7 +6,7 @@ from statistics import median_low
 
 from halfscan_plugin.parts import Located, Part
 
-__all__ = ["by_phase", "by_time"]
+__all__ = ["by_phase", "by_time", "number_of"]
 
 
 def by_phase(part: Part, keyword: str) -> list[Part]:
@@ -28,7 +28,7 @@ def by_phase(part: Part, keyword: str) -> list[Part]:
     list of Part
         One for each phase; `part` alone where the times do not tell.
     """
-    times = {item: _time(item, keyword) for item in part.images}
+    times = {item: number_of(item, keyword) for item in part.images}
     places: dict[int, list[Located]] = {}
     for item in sorted(part.images, key=times.__getitem__):
         places.setdefault(item.place, []).append(item)
@@ -62,7 +62,7 @@ def by_time(part: Part, keyword: str | None = None) -> list[Part]:
         One for each volume; `part` alone where a time, or a number, is not known, or is the same
         where a volume would begin.
     """
-    times = {item: _time(item, keyword) for item in part.images}
+    times = {item: number_of(item, keyword) for item in part.images}
     if not all(map(math.isfinite, times.values())):
         return [part]
     volume, seen, before = 1, set[int](), -math.inf
@@ -90,7 +90,7 @@ def _ranks(times: list[float], phases: list[float]) -> list[int]:
     ]
 
 
-def _time(item: Located, keyword: str | None) -> float:
+def number_of(item: Located, keyword: str | None) -> float:
     """Give a label's value as a number, or the number of the image; NaN where it is none."""
     if keyword is None:
         return math.nan if item.image.number is None else float(item.image.number)
