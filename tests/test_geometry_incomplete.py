@@ -238,6 +238,14 @@ def test_stations_that_share_places(keyword: str, labels: list[dict[str, Any]]) 
     assert warnings(stacks) == ""
 
 
+def test_stations_that_share_most_of_their_places() -> None:
+    labels = [{"TemporalPositionIdentifier": n} for n in (1, 2, 3)]
+    series = stations(labels, shift_mm=8.0)
+    assert shape(split(series)) == [8, 8, 8]
+    # With numbers that are not there, each of them may be a volume that lost its ends.
+    assert refused(without(series, 8, 9)).code == "missing_slices"
+
+
 @pytest.mark.parametrize("shift_mm", [26.0, 22.0, 25.1])
 @pytest.mark.parametrize(("keyword", "labels"), STATIONS[:-1])
 def test_stations_that_overlap_between_places(
@@ -309,6 +317,21 @@ def test_a_phase_that_one_slice_lacks(place: int, phase: int, delay_ms: float) -
     kept = {series[s.source].SOPInstanceUID for stack in stacks for s in stack.slices}
     assert kept == {dataset.SOPInstanceUID for dataset in series} - lacking
     assert f"TriggerTime order {phase + 1} has 3 of 4 slices" in warnings(stacks)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_a_slice_within_which_a_scan_was_stopped(*, timed: bool) -> None:
+    series = cine()[:-6]
+    for dataset in series:
+        if not timed:
+            del dataset.TriggerTime
+    stacks = split(series[::-1])
+    assert shape(stacks) == [3] * 10
+    assert warnings(stacks) == (
+        "left out: 4 images of the last slice, which has 4 of 10 (InstanceNumber 31 to 34)"
+    )
+    error = refused(without(series, 15))
+    assert error.code == ("missing_slices" if timed else "ambiguous_geometry")
 
 
 def test_phases_are_in_the_order_of_time_whatever_their_numbers() -> None:

@@ -1,8 +1,9 @@
 """Which volumes of a series are whole, which are left out, and which show that images were lost.
 
 A volume is whole if no other of the series holds all its places and more. Stations that overlap
-hold places of their own, each in a row, and share at most half of them. Of a volume that is not
-whole, either the scanner acquired no more, or an image was lost on its way:
+hold places of their own, each in a row; they share at most half of them, unless the numbers show
+that nothing was lost. Of a volume that is not whole, either the scanner acquired no more, or an
+image was lost on its way:
 
 - An object with many frames arrives whole: what it lacks was never acquired.
 - A scan was stopped if its last volume ends early: it is the last by what separates it, and has
@@ -10,6 +11,9 @@ whole, either the scanner acquired no more, or an image was lost on its way:
 - Else the number counts that a missing image would have by the numbers of a whole volume. Where
   another image has it, or all have lower ones, the scanner numbered what there was. Where it is
   free, the image was lost.
+
+Where slices are acquired one after the other, at all their times each, a scan is stopped within its
+last slice: that slice is left out, if most images would be otherwise.
 """
 
 import math
@@ -17,9 +21,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from halfscan_plugin.errors import UnreadableSeries
-from halfscan_plugin.parts import Part, named
+from halfscan_plugin.parts import Part, is_dense, named
 
-__all__ = ["are_stations", "cover", "keep_whole", "lacking"]
+__all__ = ["cover", "keep_whole", "lacking", "without_last_slice"]
 
 # Volumes that differ in these alone were acquired together.
 SIMULTANEOUS = {"kind", "EchoNumbers", "EchoTime", "EffectiveEchoTime", "ImageType", "FrameType"}
@@ -49,7 +53,7 @@ def keep_whole(
         ``missing_slices`` if no volume is whole, or if an image was lost.
     """
     widest = _widest(parts)
-    if len(widest) > 1 and not are_stations(widest):
+    if len(widest) > 1 and not _are_stations(widest, parts, numbers):
         raise lacking(parts)
     whole = [part for part in parts if part.places in widest]
     incomplete = [part for part in parts if part.places not in widest]
@@ -68,26 +72,48 @@ def keep_whole(
     return whole, (f"left out: {count} images of volumes that are not whole: {told}",)
 
 
-def cover(parts: Sequence[Part]) -> bool:
+def cover(parts: Sequence[Part], numbers: set[int]) -> bool:
     """Tell whether an explanation leaves whole volumes, or stations, and most of the images."""
     widest = _widest(parts)
-    if len(widest) > 1 and not are_stations(widest):
+    if len(widest) > 1 and not _are_stations(widest, parts, numbers):
         return False
     kept = sum(len(part.images) for part in parts if part.places in widest)
     return 2 * kept >= sum(len(part.images) for part in parts)
 
 
-def are_stations(coverages: Iterable[Places]) -> bool:
-    """Tell whether slabs follow each other along the normal and overlap."""
-    ordered = sorted(coverages, key=min)
-    everywhere = sorted(frozenset[int]().union(*ordered))
-    rank = {place: index for index, place in enumerate(everywhere)}
-    for places in ordered:
-        in_a_row = rank[max(places)] - rank[min(places)] + 1 == len(places)
-        if len(places) < FEWEST_OF_A_STATION or not in_a_row:
-            return False
-    shared = [len(one & other) / min(len(one), len(other)) for one, other in pairwise(ordered)]
-    return 0 < max(shared, default=0.0) <= MOST_SHARED
+def without_last_slice(
+    part: Part, numbers: set[int], names: Sequence[str]
+) -> tuple[Part, str] | None:
+    """Leave out a slice that was acquired last and stopped, where slice follows slice.
+
+    Parameters
+    ----------
+    part : Part
+        Several images in each place.
+    numbers : set of int
+        Numbers of all images beside which these were numbered.
+    names : sequence of str
+        SOPInstanceUID of each object, for the message.
+
+    Returns
+    -------
+    tuple of Part and str, or None
+        The other slices, with as many images each, and what was left out; None where no slice, or
+        another than the last one, has fewer images, or where an image may have been lost.
+    """
+    counts = part.counts()
+    most = max(counts.values())
+    fewer = [place for place, count in counts.items() if count < most]
+    if len(fewer) > 1 or len(counts) < 2 or not is_dense(part.images, numbers):
+        return None
+    last = part.images[-counts[fewer[0]] :]
+    if any(item.place != fewer[0] for item in last):
+        return None
+    rest = Part(part.images[: -len(last)], part.labels)
+    return rest, (
+        f"left out: {len(last)} images of the last slice, which has {len(last)} of {most} "
+        f"({named(last, names)})"
+    )
 
 
 def lacking(parts: Sequence[Part]) -> UnreadableSeries:
@@ -170,6 +196,22 @@ class _Numbering:
             return {item.place for item in model.images[:count]} == part.places
         order = sorted(model.places)  # without numbers, from either side
         return part.places in (set(order[:count]), set(order[-count:]))
+
+
+def _are_stations(coverages: Iterable[Places], parts: Sequence[Part], numbers: set[int]) -> bool:
+    """Tell whether slabs follow each other along the normal and overlap."""
+    ordered = sorted(coverages, key=min)
+    everywhere = sorted(frozenset[int]().union(*ordered))
+    rank = {place: index for index, place in enumerate(everywhere)}
+    for places in ordered:
+        in_a_row = rank[max(places)] - rank[min(places)] + 1 == len(places)
+        if len(places) < FEWEST_OF_A_STATION or not in_a_row:
+            return False
+    shared = [len(one & other) / min(len(one), len(other)) for one, other in pairwise(ordered)]
+    most = (
+        1.0 if is_dense([item for part in parts for item in part.images], numbers) else MOST_SHARED
+    )
+    return 0 < max(shared, default=0.0) <= most
 
 
 def _widest(parts: Sequence[Part]) -> set[Places]:

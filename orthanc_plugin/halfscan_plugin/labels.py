@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from halfscan_plugin.completeness import cover, keep_whole, lacking
+from halfscan_plugin.completeness import cover, keep_whole, lacking, without_last_slice
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.parts import Located, Part, located
 from halfscan_plugin.phases import by_phase, by_time, number_of
@@ -68,8 +68,11 @@ def separate(
     parts = [Part(located(slices))]
     for keyword in dict.fromkeys(key for image in slices for key, _ in image.labels):
         parts = [piece for part in parts for piece in _by_label(part, keyword)]
-    parts = [piece for part in parts for piece in _by_the_rest(part, names)]
-    return keep_whole(parts, numbers, names)
+    explained = [_by_the_rest(part, numbers, names) for part in parts]
+    whole, warnings = keep_whole(
+        [piece for parts, _ in explained for piece in parts], numbers, names
+    )
+    return whole, (*(text for _, texts in explained for text in texts), *warnings)
 
 
 def _by_label(part: Part, keyword: str) -> list[Part]:
@@ -85,27 +88,32 @@ def _by_label(part: Part, keyword: str) -> list[Part]:
     return [part]
 
 
-def _by_the_rest(part: Part, names: Sequence[str]) -> list[Part]:
-    """Separate what no label separates into whole volumes.
+def _by_the_rest(
+    part: Part, numbers: set[int], names: Sequence[str]
+) -> tuple[list[Part], tuple[str, ...]]:
+    """Separate what no label separates into whole volumes; say what is left out.
 
     With as many images in each place, their order does: the first of each place, the second, ...
     Else some volumes have fewer images than others, and the first of these explanations holds
     under which there are whole volumes: values of a label, phases of the heart beat, times of the
-    clock, numbers.
+    clock, numbers; or the last slice was stopped.
     """
     counts = set(part.counts().values())
     if counts == {1}:
-        return [part]
+        return [part], ()
     if len(counts) == 1:
-        return _by_order(part)
+        return _by_order(part), ()
     keywords = list(dict.fromkeys(key for item in part.images for key in item.labels))
     labelled = [pieces for key in keywords if _collects(pieces := part.by_label(key))]
     in_time = [by_phase(part, key) for key in keywords if key in PHASES]
     in_time += [by_time(part, key) for key in keywords if key in CLOCKS]
     in_time.append(by_time(part))
     for pieces in (*labelled, *filter(_collects, in_time)):
-        if cover(pieces):
-            return pieces
+        if cover(pieces, numbers):
+            return pieces, ()
+    stopped = without_last_slice(part, numbers, names)
+    if stopped is not None:
+        return _by_order(stopped[0]), stopped[1:]
     # A label that collects the images of a volume tells them apart, even if none is whole.
     raise lacking(labelled[0]) if labelled else _ambiguous(part, names)
 

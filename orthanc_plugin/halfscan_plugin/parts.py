@@ -11,7 +11,7 @@ import numpy as np
 from halfscan_plugin.gaps import normal_of
 from halfscan_plugin.slices import Labels, Slice
 
-__all__ = ["Located", "Part", "located", "named"]
+__all__ = ["Located", "Part", "is_dense", "located", "named"]
 
 SAME_PLACE_MM = 0.02  # positions of one slice may differ in the last digits that were written
 
@@ -118,6 +118,12 @@ def named(images: Sequence[Located], names: Sequence[str]) -> str:
     if len(set(numbers)) == len(images):
         return f"InstanceNumber {_ranges(numbers)}"
     return f"instances {', '.join(names[source] for source in objects)}"
+
+
+def is_dense(images: Sequence[Located], numbers: set[int]) -> bool:
+    """Tell whether images have numbers of their own, and no number of the series is left out."""
+    own = {item.image.number for item in images} - {None}
+    return len(own) == len(images) and max(numbers) - min(numbers) + 1 == len(numbers)
 
 
 def _depths(slices: Sequence[Slice]) -> list[float]:

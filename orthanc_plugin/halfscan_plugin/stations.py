@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from halfscan_plugin.gaps import IRREGULAR, SAME_MM, normal_of
-from halfscan_plugin.parts import Part, located
+from halfscan_plugin.parts import Part, is_dense, located
 from halfscan_plugin.slices import Slice
 
 __all__ = ["beside_each_other", "overlapping"]
@@ -88,8 +88,7 @@ def overlapping(part: Part, numbers: set[int]) -> list[Part]:
         item: float(normal @ np.array(item.image.position, dtype=np.float64))
         for item in part.images
     }
-    is_dense = bool(numbers) and max(numbers) - min(numbers) + 1 == len(numbers)
-    if not is_dense or _pitch(list(depth.values())) is not None:
+    if not is_dense(part.images, numbers) or _pitch(list(depth.values())) is not None:
         return [part]
     for keyword in dict.fromkeys(key for item in part.images for key in item.labels):
         stations = part.by_label(keyword)
