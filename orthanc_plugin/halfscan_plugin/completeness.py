@@ -7,7 +7,8 @@ image was lost on its way:
 
 - An object with many frames arrives whole: what it lacks was never acquired.
 - A scan was stopped if its last volume ends early: it is the last by what separates it, and has
-  what comes first in the others. Volumes that are acquired together, such as echoes, stop together.
+  what comes first in the others, by time or by number. Volumes that are acquired together, such as
+  echoes, stop together.
 - Else the number counts that a missing image would have by the numbers of a whole volume. Where
   another image has it, or all have lower ones, the scanner numbered what there was. Where it is
   free, the image was lost.
@@ -17,11 +18,12 @@ last slice: that slice is left out, if most images would be otherwise.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from halfscan_plugin.errors import UnreadableSeries
-from halfscan_plugin.parts import Part, is_dense, named
+from halfscan_plugin.parts import Located, Part, is_dense, named
+from halfscan_plugin.phases import CLOCKS, number_of
 
 __all__ = ["cover", "keep_whole", "lacking", "without_last_slice"]
 
@@ -69,7 +71,7 @@ def keep_whole(
         for part in incomplete
     )
     count = sum(len(part.images) for part in incomplete)
-    return whole, (f"left out: {count} images of volumes that are not whole: {told}",)
+    return whole, (f"left out: {_images(count)} of volumes that are not whole: {told}",)
 
 
 def cover(parts: Sequence[Part], numbers: set[int]) -> bool:
@@ -111,7 +113,7 @@ def without_last_slice(
         return None
     rest = Part(part.images[: -len(last)], part.labels)
     return rest, (
-        f"left out: {len(last)} images of the last slice, which has {len(last)} of {most} "
+        f"left out: {_images(len(last))} of the last slice, which has {len(last)} of {most} "
         f"({named(last, names)})"
     )
 
@@ -192,10 +194,22 @@ class _Numbering:
         if not earlier or max(map(_order, earlier)) >= _order(value):
             return False
         model, count = self._models(part)[0], len(part.places)
-        if len({item.image.number for item in model.images} - {None}) == len(model.images):
-            return {item.place for item in model.images[:count]} == part.places
-        order = sorted(model.places)  # without numbers, from either side
-        return part.places in (set(order[:count]), set(order[-count:]))
+        return any(
+            {item.place for item in images[:count]} == part.places for images in _sequences(model)
+        )
+
+
+def _sequences(part: Part) -> Iterator[Sequence[Located]]:
+    """Give the images of a volume as they may have been acquired: by time, by number, by place."""
+    for keyword in CLOCKS:
+        times = {item: number_of(item, keyword) for item in part.images}
+        if len(set(times.values())) == len(times) and all(map(math.isfinite, times.values())):
+            yield sorted(part.images, key=times.__getitem__)
+    if len({item.image.number for item in part.images} - {None}) == len(part.images):
+        yield part.images
+    else:
+        by_place = sorted(part.images, key=lambda item: item.place)
+        yield from (by_place, by_place[::-1])
 
 
 def _are_stations(coverages: Iterable[Places], parts: Sequence[Part], numbers: set[int]) -> bool:
@@ -223,9 +237,12 @@ def _model(part: Part, whole: Sequence[Part]) -> Part:
     return next(model for model in whole if part.places < model.places)
 
 
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
+
+
 def _label(part: Part) -> str:
-    keyword, value = part.labels[-1] if part.labels else ("order", "1")
-    return f"{keyword} {value or '(none)'}"
+    return ", ".join(f"{keyword} {value or '(none)'}" for keyword, value in part.labels)
 
 
 def _order(value: str) -> float:

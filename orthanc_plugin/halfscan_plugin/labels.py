@@ -1,12 +1,11 @@
 """Several images in one place: which of them belong together."""
 
-import math
 from collections.abc import Sequence
 
 from halfscan_plugin.completeness import cover, keep_whole, lacking, without_last_slice
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.parts import Located, Part, located
-from halfscan_plugin.phases import by_phase, by_time, number_of
+from halfscan_plugin.phases import CLOCKS, PHASES, TIMES, by_phase, by_time, number_of, orders
 from halfscan_plugin.slices import Slice
 
 __all__ = ["separate"]
@@ -22,18 +21,6 @@ CERTAIN = {
     "DiffusionBValue",
     "DiffusionGradientOrientation",
 }
-# Times since the R wave: each slice has its own heart beats, and so its own phases.
-PHASES = ("TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
-# Times of the clock: what was acquired first comes first, whatever the slice.
-CLOCKS = (
-    "AcquisitionTime",
-    "AcquisitionDateTime",
-    "FrameAcquisitionDateTime",
-    "FrameReferenceDateTime",
-    "ContentTime",
-)
-# Times by which the images of one place follow each other; others may be those of their making.
-TIMES = (*PHASES, "AcquisitionTime", "AcquisitionDateTime", "FrameAcquisitionDateTime")
 NAMED = 4  # instances in a message
 
 
@@ -130,24 +117,14 @@ def _is_running(pieces: Sequence[Part]) -> bool:
 
 def _by_order(part: Part) -> list[Part]:
     """Separate the first image of each place, the second, ...: in time where that is known."""
-    keyword = next((key for key in TIMES if _orders(part, key)), None)
-    images = part.images
-    if keyword is not None:
-        images = tuple(sorted(images, key=lambda item: float(item.labels[keyword])))
+    keyword = next((key for key in TIMES if orders(part, key)), None)
     seen = dict.fromkeys(part.places, 0)
     ranks: dict[Located, str] = {}
-    for item in images:
+    for item in sorted(part.images, key=lambda item: number_of(item, keyword) if keyword else 0):
         seen[item.place] += 1
         ranks[item] = str(seen[item.place])
     pieces = part.split("order", [ranks[item] for item in part.images])
     return sorted(pieces, key=lambda piece: int(piece.labels[-1][1]))
-
-
-def _orders(part: Part, keyword: str) -> bool:
-    """Tell whether a time of each image is known, and another for each image of one place."""
-    times = {item: number_of(item, keyword) for item in part.images}
-    distinct = {(item.place, time) for item, time in times.items()}
-    return all(map(math.isfinite, times.values())) and len(distinct) == len(times)
 
 
 def _ambiguous(part: Part, names: Sequence[str]) -> UnreadableSeries:

@@ -6,7 +6,20 @@ from statistics import median_low
 
 from halfscan_plugin.parts import Located, Part
 
-__all__ = ["by_phase", "by_time", "number_of"]
+__all__ = ["CLOCKS", "PHASES", "TIMES", "by_phase", "by_time", "number_of", "orders"]
+
+# Times since the R wave: each slice has its own heart beats, and so its own phases.
+PHASES = ("TriggerTime", "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
+# Times of the clock: what was acquired first comes first, whatever the slice.
+CLOCKS = (
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    "FrameAcquisitionDateTime",
+    "FrameReferenceDateTime",
+    "ContentTime",
+)
+# Times by which the images of one place follow each other; others may be those of their making.
+TIMES = (*PHASES, "AcquisitionTime", "AcquisitionDateTime", "FrameAcquisitionDateTime")
 
 
 def by_phase(part: Part, keyword: str) -> list[Part]:
@@ -77,6 +90,13 @@ def by_time(part: Part, keyword: str | None = None) -> list[Part]:
         ranks[item] = str(volume)
     label = "order" if keyword is None else f"{keyword} order"
     return part.split(label, [ranks[item] for item in part.images])
+
+
+def orders(part: Part, keyword: str) -> bool:
+    """Tell whether a time of each image is known, and another for each image of one place."""
+    times = {item: number_of(item, keyword) for item in part.images}
+    distinct = {(item.place, time) for item, time in times.items()}
+    return all(map(math.isfinite, times.values())) and len(distinct) == len(times)
 
 
 def _ranks(times: list[float], phases: list[float]) -> list[int]:

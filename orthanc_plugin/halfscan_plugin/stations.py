@@ -19,6 +19,7 @@ __all__ = ["beside_each_other", "overlapping"]
 
 # A table moves by more; what moves by less is a patient whom the scanner follows.
 FEWEST_MM = 10.0
+FEWEST = 4  # images of two stations
 
 
 def beside_each_other(slices: Sequence[Slice]) -> list[list[Slice]]:
@@ -62,9 +63,9 @@ def beside_each_other(slices: Sequence[Slice]) -> list[list[Slice]]:
 def overlapping(part: Part, numbers: set[int]) -> list[Part]:
     """Separate stations that overlap without sharing a place.
 
-    Slices of both alternate where they overlap: then the spacing is irregular, and a label tells
-    stations apart that are regular. Every other slice of one volume, as concatenations acquire
-    them, is no station: together they are regular.
+    Slices of both alternate where they overlap: then the spacing is irregular, and a label, or the
+    order of the numbers, tells stations apart that are regular. Every other slice of one volume, as
+    interleaved scans acquire them, is no station: together they are regular.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def overlapping(part: Part, numbers: set[int]) -> list[Part]:
     """
     orientation = part.images[0].image.orientation
     positions = [item.image.position for item in part.images if item.image.position is not None]
-    if orientation is None or len(positions) < len(part.images):
+    if orientation is None or len(positions) < max(len(part.images), FEWEST):
         return [part]
     normal = normal_of(orientation)
     depth = {
@@ -90,8 +91,8 @@ def overlapping(part: Part, numbers: set[int]) -> list[Part]:
     }
     if not is_dense(part.images, numbers) or _pitch(list(depth.values())) is not None:
         return [part]
-    for keyword in dict.fromkeys(key for item in part.images for key in item.labels):
-        stations = part.by_label(keyword)
+    keywords = dict.fromkeys(key for item in part.images for key in item.labels)
+    for stations in (*map(part.by_label, keywords), _in_a_row(part, list(depth.values()))):
         spans = [[depth[item] for item in station.images] for station in stations]
         pitches = [pitch for span in spans if (pitch := _pitch(span))]
         ordered = sorted(spans, key=min)
@@ -102,6 +103,14 @@ def overlapping(part: Part, numbers: set[int]) -> list[Part]:
         ):
             return stations
     return [part]
+
+
+def _in_a_row(part: Part, depths: Sequence[float]) -> list[Part]:
+    """Separate where the images, in the order of their numbers, step back or leap."""
+    steps = np.diff(depths)
+    usual = np.sort(steps)[(len(steps) - 1) // 2]
+    leaps = np.abs(steps - usual) > max(IRREGULAR * abs(usual), SAME_MM)
+    return part.split("order", [str(rank) for rank in np.concatenate(([1], 1 + leaps.cumsum()))])
 
 
 def _pitch(depths: Sequence[float]) -> float | None:
