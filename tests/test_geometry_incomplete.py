@@ -1,4 +1,4 @@
-"""Series that are not whole: stopped scans, stations, beating hearts, concatenations, gaps."""
+"""Series that are not whole: stopped scans, stations, beating hearts, gaps."""
 
 import random
 from typing import Any
@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from dicom_maker import made_uid, mr_series
-from halfscan_plugin.concatenation import missing_parts
+from dicom_maker import mr_series
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.geometry import Stack, split
 from image_maker import Frame, enhanced_image, frame_grid, mosaic_image, renumber, volumes
@@ -400,58 +399,6 @@ def test_objects_that_hold_one_slice_of_a_beating_heart(keyword: str) -> None:
         ]
         series.append(enhanced_image(frames, index=place))
     assert shape(split(series)) == [4] * 5
-
-
-# --- concatenations ----------------------------------------------------------------------------
-
-
-def concatenation(parts: int = 3, *, total: bool = True) -> list[Dataset]:
-    """Make one stack in several parts, two frames each."""
-    frames = frame_grid(2 * parts)
-    series = []
-    for number in range(parts):
-        own = frames[2 * number : 2 * number + 2]
-        part = enhanced_image(own, index=number, seed=number, InstanceNumber=1)
-        part.ConcatenationUID = made_uid("concatenation")
-        part.SOPInstanceUIDOfConcatenationSource = made_uid("source")
-        part.InConcatenationNumber = number + 1
-        part.ConcatenationFrameOffsetNumber = 2 * number
-        if total:
-            part.InConcatenationTotalNumber = parts
-        series.append(part)
-    return series
-
-
-@pytest.mark.parametrize("total", [True, False])
-def test_a_concatenation_is_one_object(*, total: bool) -> None:
-    (stack,) = split(concatenation(total=total)[::-1])
-    assert [(s.source, s.frame) for s in stack.slices] == [
-        (2, 0), (2, 1), (1, 0), (1, 1), (0, 0), (0, 1),
-    ]  # fmt: skip
-    assert (stack.warnings, stack.labels) == ((), ())
-
-
-@pytest.mark.parametrize(
-    ("total", "gone"), [(True, 0), (True, 1), (True, 2), (False, 0), (False, 1)]
-)
-@pytest.mark.parametrize("by_number", [True, False])
-def test_a_part_that_is_missing_is_named(*, total: bool, gone: int, by_number: bool) -> None:
-    series = concatenation(total=total)
-    del series[gone]
-    if not by_number:
-        for part in series:
-            del part.InConcatenationNumber
-    error = refused(series)
-    assert error.code == "incomplete_concatenation"
-    assert f"has 2 of 3 parts: InConcatenationNumber {gone + 1} is missing" in str(error)
-    assert missing_parts(series) == {made_uid("concatenation"): (gone + 1,)}
-
-
-def test_the_last_part_is_missed_only_where_the_total_tells() -> None:
-    series = concatenation(total=False)[:2]
-    assert missing_parts(series) == {}
-    assert shape(split(series)) == [4]
-    assert missing_parts(mr_series(3)) == {}
 
 
 # --- gaps --------------------------------------------------------------------------------------

@@ -50,15 +50,17 @@ def split(headers: Sequence[Dataset]) -> tuple[Stack, ...]:
     Returns
     -------
     tuple of Stack
-        Each image once; `Slice.source` is the index into `headers`.
+        Whole volumes, each image in one at most; `Slice.source` is the index into `headers`. What
+        is left out stands in the warnings.
 
     Raises
     ------
     UnreadableSeries
         If the headers do not say which images form a volume (``ambiguous_geometry``), if slices
         are missing (``missing_slices``), if the planes are those of a localizer
-        (``mixed_orientation``), if an object cannot be taken apart into images (``multi_frame``,
-        ``frame_count``, ``mosaic``), holds other images than magnitudes (``not_magnitude``,
+        (``mixed_orientation``), if a part of a concatenation is missing
+        (``incomplete_concatenation``), if an object cannot be taken apart into images
+        (``multi_frame``, ``frame_count``, ``mosaic``), holds other images than magnitudes (``not_magnitude``,
         ``mixed_frames``), or breaks a rule of geometry (``bad_geometry``).
     """
     if not headers:
