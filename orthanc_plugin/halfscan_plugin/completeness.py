@@ -65,13 +65,13 @@ def keep_whole(
     for part in incomplete:
         if numbering.is_lost(part):
             raise lacking([*whole, part])
-    told = "; ".join(
+    descriptions = "; ".join(
         f"{_label(part)} has {len(part.places)} of {len(_model(part, whole).places)} slices "
         f"({named(part.images, names)})"
         for part in incomplete
     )
     count = sum(len(part.images) for part in incomplete)
-    return whole, (f"left out: {_images(count)} of volumes that are not whole: {told}",)
+    return whole, (f"left out: {_images(count)} of volumes that are not whole: {descriptions}",)
 
 
 def cover(parts: Sequence[Part], numbers: set[int]) -> bool:
@@ -221,7 +221,7 @@ def _are_stations(coverages: Iterable[Places], parts: Sequence[Part], numbers: s
         in_a_row = rank[max(places)] - rank[min(places)] + 1 == len(places)
         if len(places) < FEWEST_OF_A_STATION or not in_a_row:
             return False
-    shared = [len(one & other) / min(len(one), len(other)) for one, other in pairwise(ordered)]
+    shared = [len(low & high) / min(len(low), len(high)) for low, high in pairwise(ordered)]
     most = (
         1.0 if is_dense([item for part in parts for item in part.images], numbers) else MOST_SHARED
     )
@@ -230,7 +230,7 @@ def _are_stations(coverages: Iterable[Places], parts: Sequence[Part], numbers: s
 
 def _widest(parts: Sequence[Part]) -> set[Places]:
     coverages = {part.places for part in parts}
-    return {one for one in coverages if not any(one < other for other in coverages)}
+    return {places for places in coverages if not any(places < other for other in coverages)}
 
 
 def _model(part: Part, whole: Sequence[Part]) -> Part:

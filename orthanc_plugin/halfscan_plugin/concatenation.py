@@ -56,11 +56,11 @@ def check_concatenations(headers: Sequence[Dataset]) -> None:
         ``incomplete_concatenation``; the part may still arrive.
     """
     for uid, numbers in missing_parts(headers).items():
-        there = sum(concatenation(header) == uid for header in headers)
+        present = sum(concatenation(header) == uid for header in headers)
         shown = ", ".join(map(str, numbers))
         raise UnreadableSeries(
             "incomplete_concatenation",
-            f"concatenation {uid} has {there} of {there + len(numbers)} parts: "
+            f"concatenation {uid} has {present} of {present + len(numbers)} parts: "
             f"InConcatenationNumber {shown} is missing",
         )
 

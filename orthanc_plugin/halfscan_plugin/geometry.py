@@ -60,8 +60,8 @@ def split(headers: Sequence[Dataset]) -> tuple[Stack, ...]:
         are missing (``missing_slices``), if the planes are those of a localizer
         (``mixed_orientation``), if a part of a concatenation is missing
         (``incomplete_concatenation``), if an object cannot be taken apart into images
-        (``multi_frame``, ``frame_count``, ``mosaic``), holds other images than magnitudes (``not_magnitude``,
-        ``mixed_frames``), or breaks a rule of geometry (``bad_geometry``).
+        (``multi_frame``, ``frame_count``, ``mosaic``), holds other images than magnitudes
+        (``not_magnitude``, ``mixed_frames``), or breaks a rule of geometry (``bad_geometry``).
     """
     if not headers:
         raise UnreadableSeries("no_pixels", "the series holds no objects")
@@ -131,7 +131,9 @@ def _stacks(group: _Group, names: Sequence[str]) -> list[Stack]:
             for piece in overlapping(part, group.numbers):
                 members = [item.image for item in piece.images]
                 ordered = in_order(members, (*label, *piece.labels), group.numbers, names)
-                stacks += [replace(one, warnings=(*warnings, *one.warnings)) for one in ordered]
+                stacks += [
+                    replace(stack, warnings=(*warnings, *stack.warnings)) for stack in ordered
+                ]
     return stacks
 
 

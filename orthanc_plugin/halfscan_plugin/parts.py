@@ -89,8 +89,8 @@ def located(slices: Sequence[Slice]) -> tuple[Located, ...]:
     depths = _depths(slices)
     order = sorted(range(len(slices)), key=depths.__getitem__)
     ranks = {order[0]: 0} if order else {}
-    for one, other in pairwise(order):
-        ranks[other] = ranks[one] + (depths[other] - depths[one] > SAME_PLACE_MM)
+    for before, index in pairwise(order):
+        ranks[index] = ranks[before] + (depths[index] - depths[before] > SAME_PLACE_MM)
     return tuple(
         Located(ranks[index], image, dict(image.labels)) for index, image in enumerate(slices)
     )
