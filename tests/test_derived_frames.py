@@ -270,3 +270,77 @@ def test_white_is_the_smallest_value() -> None:
     assert first.PresentationLUTShape == "INVERSE"
     np.testing.assert_array_equal(first.pixel_array, series[0].pixel_array - brighter)
     np.testing.assert_array_equal(second.pixel_array, series[1].pixel_array)
+
+
+# --- frames of volumes that are not whole ------------------------------------------------------
+
+
+def test_frames_of_a_volume_that_is_not_whole_stay_out() -> None:
+    # The last of three times was stopped, and stands first in the object.
+    frames = frame_grid(3, times=3)[:-1]
+    source = enhanced_image([*frames[6:], *frames[:6]])
+    (derived,) = unchanged([source]).datasets
+    assert derived.NumberOfFrames == 6
+    assert (derived.pixel_array == source.pixel_array[2:]).all()
+    kept = source.PerFrameFunctionalGroupsSequence[2:]
+    for number, (own, theirs) in enumerate(
+        zip(derived.PerFrameFunctionalGroupsSequence, kept, strict=True), 3
+    ):
+        assert own.FrameContentSequence == theirs.FrameContentSequence
+        assert own.PlanePositionSequence == theirs.PlanePositionSequence
+        (reference,) = own.DerivationImageSequence[0].SourceImageSequence
+        assert reference.ReferencedFrameNumber == number
+    again = read_volume([reread(derived)])
+    assert len(again) == 6
+    assert [stack.warnings for stack in again.stacks] == [(), ()]
+
+
+def concatenated(frames: list[Frame], sizes: list[int]) -> list[Dataset]:
+    """Write frames as one object in parts."""
+    series, offset = [], 0
+    for number, size in enumerate(sizes):
+        part = enhanced_image(
+            frames[offset : offset + size], index=number, seed=number, InstanceNumber=1
+        )
+        part.ConcatenationUID = made_uid("concatenation")
+        part.SOPInstanceUIDOfConcatenationSource = made_uid("whole")
+        part.InConcatenationNumber = number + 1
+        part.InConcatenationTotalNumber = len(sizes)
+        part.ConcatenationFrameOffsetNumber = offset
+        series.append(part)
+        offset += size
+    return series
+
+
+def parts(datasets: Any) -> list[tuple[int, ...]]:
+    return [
+        (
+            part.InConcatenationNumber,
+            part.InConcatenationTotalNumber,
+            part.ConcatenationFrameOffsetNumber,
+            int(part.NumberOfFrames),
+        )
+        for part in datasets
+    ]
+
+
+def test_parts_of_a_concatenation_keep_their_places() -> None:
+    series = concatenated(frame_grid(3, times=2), [4, 2])
+    derived = unchanged(series[::-1]).datasets
+    assert parts(derived) == parts(series)
+    assert [part.pixel_array.tolist() for part in derived] == [
+        part.pixel_array.tolist() for part in series
+    ]
+
+
+def test_parts_are_counted_anew_where_frames_stay_out() -> None:
+    # The last of three times was stopped, and stands first: that part goes, the next loses a frame.
+    frames = frame_grid(3, times=3)
+    stopped = [*frames[6:8], *frames[:6]]
+    derived = unchanged(concatenated(stopped, [1, 3, 4])).datasets
+    assert parts(derived) == [(1, 2, 0, 2), (2, 2, 2, 4)]
+    assert [
+        group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+        for part in derived
+        for group in part.PerFrameFunctionalGroupsSequence
+    ] == [2, 3, 1, 2, 3, 4]

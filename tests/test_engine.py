@@ -19,6 +19,7 @@ from halfscan_plugin.errors import BadInput, UnreadableSeries
 from halfscan_plugin.reconstruction import Engine
 from halfscan_plugin.rules import Decision, judge
 from halfscan_plugin.rules_file import parse_rules
+from image_maker import renumber
 
 
 def fast(slices: int = 3, **attributes: Any) -> list[Dataset]:
@@ -129,6 +130,22 @@ def test_what_is_odd_about_the_slices_is_passed_on(engine: Engine) -> None:
     outcome = engine.run(series, {}, decision=made)
     assert set(made.warnings) <= set(outcome.warnings)
     assert np.isfinite(outcome.series.datasets[0].pixel_array).all()
+
+
+def test_images_that_are_left_out_are_named_in_ledger_and_objects(engine: Engine) -> None:
+    series = [image for time in range(3) for image in fast(4, AcquisitionNumber=time + 1)][:-1]
+    for index, dataset in enumerate(series):
+        renumber(dataset, "stopped", index)
+    _, decided = judge(series)
+    assert decided.action == "reconstruct"
+    outcome = engine.run(series[::-1], {}, decision=decided)
+    says = "left out: 3 images of volumes that are not whole: AcquisitionNumber 3 has 3 of 4 slices"
+    assert any(says in warning for warning in decided.warnings)
+    assert any(says in warning for warning in outcome.warnings)
+    derived = {dataset.InstanceNumber: dataset for dataset in outcome.series.datasets}
+    assert sorted(derived) == list(range(1, 9))
+    for dataset in derived.values():
+        assert f"{says} (InstanceNumber 9 to 11)" in dataset.DerivationDescription
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])

@@ -35,7 +35,13 @@ from halfscan_plugin.carry import MAPPED, WRITTEN, Carrier, character_sets, enco
 from halfscan_plugin.encode import Syntax, lossy_attributes, set_pixels, target_syntax
 from halfscan_plugin.enhanced import is_enhanced
 from halfscan_plugin.headers import element, items, printable, text, texts, uid
-from halfscan_plugin.multiframe import LEFT_TO_THE_SOURCE, describe_frames, frame_type
+from halfscan_plugin.multiframe import (
+    LEFT_TO_THE_SOURCE,
+    describe_frames,
+    frame_type,
+    keep_frames,
+    renumber_concatenations,
+)
 from halfscan_plugin.references import PROCESSING_EQUIPMENT, SMOOTHING, code, put, source_image
 from halfscan_plugin.volume import SeriesVolume, stored_object
 
@@ -99,7 +105,7 @@ class DerivedSeries:
     series_instance_uid : str
         Its UID.
     datasets : tuple of Dataset
-        Its objects, one for each of the source, in the same order.
+        Its objects, one for each of the source that is in a whole volume, in the same order.
     clipped_pixels : int
         Pixels whose value was beyond what BitsStored can hold.
     notes : tuple of str
@@ -253,6 +259,7 @@ class Derivation:
                 notes.update(_set_pixels(derived, pixels, original, self._syntax))
                 notes.update(f"{name} could not be carried over whole" for name in carrier.left_out)
                 datasets.append(derived)
+        renumber_concatenations(datasets)
         counted = (
             f"{note} (in {n} of {len(datasets)} objects)" for note, n in sorted(notes.items())
         )
@@ -309,8 +316,10 @@ class Derivation:
             [*map(copier.copy, earlier), code(*SMOOTHING)]
         )
         if is_enhanced(derived):
+            frames = self._source.frames(index)
             derived.ImageType = frame_type(texts(source, "ImageType"))
-            describe_frames(derived, source, done)
+            keep_frames(derived, frames)
+            describe_frames(derived, source, done, frames)
         else:
             derived.ImageType = ["DERIVED", "SECONDARY", *texts(source, "ImageType")[2:]]
             derived.SourceImageSequence = DicomSequence([source_image(source)])

@@ -39,6 +39,10 @@ FRAME_LABELS = (
     ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
     ("FrameContentSequence", "FrameAcquisitionNumber"),
     ("MRImageFrameTypeSequence", "FrameType"),
+    ("CardiacSynchronizationSequence", "ActualCardiacTriggerDelayTime"),
+    ("TemporalPositionSequence", "TemporalPositionTimeOffset"),
+    ("FrameContentSequence", "FrameAcquisitionDateTime"),
+    ("FrameContentSequence", "FrameReferenceDateTime"),
 )
 # Dimensions that say where a frame lies, or what is read elsewhere.
 PLACE_DIMENSIONS = {

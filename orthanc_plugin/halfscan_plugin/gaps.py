@@ -69,7 +69,7 @@ def in_order(
     between = [gap for index, gap in enumerate(gaps) if index not in set(jumps)]
     regular = all(abs(gap - usual) <= max(IRREGULAR * usual, SAME_MM) for gap in between)
     if regular and not any(holes.between(index) for index in jumps):
-        return _slabs(ordered, jumps, usual, labels)
+        return _slabs(ordered, gaps, jumps, usual, labels)
     warning = f"irregular spacing: {min(gaps):.4g} to {max(gaps):.4g} mm"
     return [Stack(tuple(ordered), orientation, usual, labels, (warning,))]
 
@@ -132,13 +132,23 @@ def _who(place: Slice, names: Sequence[str]) -> str:
 
 
 def _slabs(
-    ordered: Sequence[Slice], jumps: Sequence[int], usual: float, labels: Labels
+    ordered: Sequence[Slice],
+    gaps: Sequence[float],
+    jumps: Sequence[int],
+    usual: float,
+    labels: Labels,
 ) -> list[Stack]:
     ends = [0, *(index + 1 for index in jumps), len(ordered)]
+    # Slabs apart on purpose look the same as slices that were lost before they were numbered.
+    warnings = tuple(
+        f"gap of {gaps[index]:.4g} mm between slices {index + 1} and {index + 2} of "
+        f"{len(ordered)}, usually {usual:.4g} mm: their numbers leave none out"
+        for index in jumps
+    )
     stacks = []
     for number, (start, end) in enumerate(pairwise(ends), 1):
         slab = (("slab", str(number)),) if jumps else ()
         members = tuple(ordered[start:end])
         spacing = usual if end - start > 1 else None
-        stacks.append(Stack(members, members[0].orientation, spacing, (*labels, *slab)))
+        stacks.append(Stack(members, members[0].orientation, spacing, (*labels, *slab), warnings))
     return stacks

@@ -8,12 +8,17 @@ whether the series is whole; no value is ever interpolated between slices.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
 from pydicom import Dataset
 
+from halfscan_plugin.concatenation import (
+    check_concatenations,
+    concatenation,
+    concatenation_number,
+)
 from halfscan_plugin.enhanced import enhanced_slices, is_enhanced
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.gaps import in_order, normal_of
@@ -21,6 +26,8 @@ from halfscan_plugin.headers import integer, numbers, text
 from halfscan_plugin.labels import separate
 from halfscan_plugin.mosaic import is_mosaic, mosaic_slices
 from halfscan_plugin.slices import Orientation, Slice, Stack, classic_slices
+from halfscan_plugin.stations import beside_each_other, overlapping
+from halfscan_plugin.stopped import stopped_object
 
 __all__ = ["Slice", "Stack", "sort_slices", "split"]
 
@@ -43,35 +50,46 @@ def split(headers: Sequence[Dataset]) -> tuple[Stack, ...]:
     Returns
     -------
     tuple of Stack
-        Each image once; `Slice.source` is the index into `headers`.
+        Whole volumes, each image in one at most; `Slice.source` is the index into `headers`. What
+        is left out stands in the warnings.
 
     Raises
     ------
     UnreadableSeries
         If the headers do not say which images form a volume (``ambiguous_geometry``), if slices
         are missing (``missing_slices``), if the planes are those of a localizer
-        (``mixed_orientation``), if an object cannot be taken apart into images (``multi_frame``,
-        ``frame_count``, ``mosaic``), holds other images than magnitudes (``not_magnitude``,
-        ``mixed_frames``), or breaks a rule of geometry (``bad_geometry``).
+        (``mixed_orientation``), if a part of a concatenation is missing
+        (``incomplete_concatenation``), if an object cannot be taken apart into images
+        (``multi_frame``, ``frame_count``, ``mosaic``), holds other images than magnitudes
+        (``not_magnitude``, ``mixed_frames``), or breaks a rule of geometry (``bad_geometry``).
     """
     if not headers:
         raise UnreadableSeries("no_pixels", "the series holds no objects")
     names = [text(header, "SOPInstanceUID") for header in headers]
+    check_concatenations(headers)
     # In the order in which they were numbered: what follows keeps it where nothing else decides.
     order = sorted(
-        range(len(headers)), key=lambda i: (integer(headers[i], "InstanceNumber") or 0, names[i])
+        range(len(headers)),
+        key=lambda i: (
+            integer(headers[i], "InstanceNumber") or 0,
+            concatenation_number(headers[i]),
+            names[i],
+        ),
     )
     slices = [place for index in order for place in _slices(headers[index], index)]
     _check_all_or_none(slices, names)
-    groups = _groups(slices)
+    # The parts of a concatenation are one object.
+    groups = _groups(slices, [concatenation(header) or str(i) for i, header in enumerate(headers)])
     if _is_fan(groups):
         return (_fan(groups),)
     _check_planes(groups, names)
+    left_out = stopped_object([group.slices for group in groups], names)
+    if left_out is None:
+        return tuple(stack for group in groups for stack in _stacks(group, names))
     return tuple(
-        stack
-        for group in groups
-        for members, labels in separate(group.slices, names)
-        for stack in in_order(members, labels, group.numbers, names)
+        replace(stack, warnings=(left_out, *stack.warnings))
+        for group in groups[:-1]
+        for stack in _stacks(group, names)
     )
 
 
@@ -102,6 +120,23 @@ class _Group:
         return any(keyword == "StackID" for keyword, _ in self.slices[0].labels)
 
 
+def _stacks(group: _Group, names: Sequence[str]) -> list[Stack]:
+    """Find the volumes of one orientation."""
+    stations = beside_each_other(group.slices)
+    stacks: list[Stack] = []
+    for number, station in enumerate(stations, 1):
+        label = (("station", str(number)),) if len(stations) > 1 else ()
+        parts, warnings = separate(station, group.numbers, names)
+        for part in parts:
+            for piece in overlapping(part, group.numbers):
+                members = [item.image for item in piece.images]
+                ordered = in_order(members, (*label, *piece.labels), group.numbers, names)
+                stacks += [
+                    replace(stack, warnings=(*warnings, *stack.warnings)) for stack in ordered
+                ]
+    return stacks
+
+
 def _slices(header: Dataset, source: int) -> list[Slice]:
     if is_enhanced(header):
         return enhanced_slices(header, source)
@@ -122,14 +157,22 @@ def _check_all_or_none(slices: Sequence[Slice], names: Sequence[str]) -> None:
             )
 
 
-def _groups(slices: Sequence[Slice]) -> list[_Group]:
-    """Separate what never forms one volume: objects with several images, stacks, orientations."""
-    images = Counter(place.source for place in slices)
-    apart: dict[tuple[int | None, str], list[Slice]] = {}
+def _groups(slices: Sequence[Slice], objects: Sequence[str]) -> list[_Group]:
+    """Separate what never forms one volume: objects with several slices, stacks, orientations.
+
+    Objects that hold one slice at several times, as those of a beating heart do, form volumes
+    together, as objects of a single image do.
+    """
+    images = Counter(objects[place.source] for place in slices)
+    places: dict[str, set[object]] = {}
     for place in slices:
-        stack = dict(place.labels).get("StackID", "")
-        source = place.source if images[place.source] > 1 else None
-        apart.setdefault((source, stack), []).append(place)
+        where = place.position or ("number", place.number)
+        places.setdefault(objects[place.source], set()).add(where)
+    apart: dict[tuple[str, str], list[Slice]] = {}
+    for place in slices:
+        name, stack = objects[place.source], dict(place.labels).get("StackID", "")
+        alone = ("", stack if images[name] == 1 else "")
+        apart.setdefault((name, stack) if len(places[name]) > 1 else alone, []).append(place)
     return [
         _Group(group, {place.number for place in members if place.number is not None})
         for members in apart.values()

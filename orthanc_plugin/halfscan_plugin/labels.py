@@ -1,18 +1,18 @@
 """Several images in one place: which of them belong together."""
 
-import math
-from collections import Counter
 from collections.abc import Sequence
-from itertools import product
 
+from halfscan_plugin.completeness import cover, keep_whole, lacking, without_last_slice
 from halfscan_plugin.errors import UnreadableSeries
-from halfscan_plugin.slices import Labels, Position, Slice
+from halfscan_plugin.parts import Located, Part, located
+from halfscan_plugin.phases import CLOCKS, PHASES, TIMES, by_phase, by_time, number_of, orders
+from halfscan_plugin.slices import Slice
 
 __all__ = ["separate"]
 
-SAME_PLACE_MM = 0.02  # positions of one slice may differ in the last digits that were written
-# What always tells volumes apart, so that each of them must be whole. Other labels count only
-# where all volumes come out whole: a time of acquisition may also differ from slice to slice.
+# What always tells volumes apart, also where one of them lacks an image. Other labels do so where
+# all volumes come out whole, or where nothing else explains the images: a time of acquisition may
+# differ from slice to slice.
 CERTAIN = {
     "kind",
     "EchoNumbers",
@@ -24,127 +24,117 @@ CERTAIN = {
 NAMED = 4  # instances in a message
 
 
-def separate(slices: Sequence[Slice], names: Sequence[str]) -> list[tuple[list[Slice], Labels]]:
-    """Separate images that lie in one place: echoes, times, diffusion weightings, kinds.
+def separate(
+    slices: Sequence[Slice], numbers: set[int], names: Sequence[str]
+) -> tuple[list[Part], tuple[str, ...]]:
+    """Separate images that lie in one place: echoes, times, diffusion weightings, stations.
 
     Parameters
     ----------
     slices : sequence of Slice
         Images of one orientation, in the order of their numbers.
+    numbers : set of int
+        Numbers of all images beside which these were numbered.
     names : sequence of str
         SOPInstanceUID of each object, for messages.
 
     Returns
     -------
-    list of tuple
-        Slices of which no two lie in one place, and what separates them from the others.
+    list of Part
+        Volumes: parts of which no two images lie in one place, whole ones only.
+    tuple of str
+        What was left out, and why.
 
     Raises
     ------
     UnreadableSeries
-        ``missing_slices`` if volumes that a label tells apart do not have the same places;
-        ``ambiguous_geometry`` if no label tells the images of one place apart, and their number
-        differs from place to place.
+        ``missing_slices`` if a volume lacks an image that there once was; ``ambiguous_geometry``
+        if nothing tells the images of one place apart, and their number differs from place to
+        place.
     """
-    crowd = _Crowd(slices, names)
-    parts: list[tuple[list[int], Labels]] = [(list(range(len(slices))), ())]
-    for keyword in dict.fromkeys(key for place in slices for key, _ in place.labels):
-        parts = [piece for part in parts for piece in crowd.by_label(*part, keyword)]
-    parts = [piece for part in parts for piece in crowd.by_order(*part)]
-    return [([slices[index] for index in members], labels) for members, labels in parts]
+    parts = [Part(located(slices))]
+    for keyword in dict.fromkeys(key for image in slices for key, _ in image.labels):
+        parts = [piece for part in parts for piece in _by_label(part, keyword)]
+    explained = [_by_the_rest(part, numbers, names) for part in parts]
+    whole, warnings = keep_whole(
+        [piece for parts, _ in explained for piece in parts], numbers, names
+    )
+    return whole, (*(text for _, texts in explained for text in texts), *warnings)
 
 
-class _Crowd:
-    """Slices with the places where they lie."""
-
-    def __init__(self, slices: Sequence[Slice], names: Sequence[str]) -> None:
-        self._slices, self._names = slices, names
-        self._labels = [dict(place.labels) for place in slices]
-        self._places = _places(slices)
-
-    def by_label(
-        self, members: list[int], labels: Labels, keyword: str
-    ) -> list[tuple[list[int], Labels]]:
-        """Separate by the value of a label, if it separates images that lie in one place."""
-        there = {self._places[index] for index in members}
-        if len(there) == len(members):
-            return [(members, labels)]
-        parts: dict[str, list[int]] = {}
-        for index in members:
-            parts.setdefault(self._labels[index].get(keyword, ""), []).append(index)
-        covered = {value: {self._places[i] for i in part} for value, part in parts.items()}
-        if sum(map(len, covered.values())) == len(there):  # it tells places apart, no images
-            return [(members, labels)]
-        if any(places != there for places in covered.values()):
-            if keyword in CERTAIN:
-                self._refuse_parts(keyword, covered, there)
-            return [(members, labels)]
-        return [(part, (*labels, (keyword, value))) for value, part in parts.items()]
-
-    def by_order(self, members: list[int], labels: Labels) -> list[tuple[list[int], Labels]]:
-        """Separate what no label does by its order: the first of each place, the second, ..."""
-        counts = Counter(self._places[index] for index in members)
-        if set(counts.values()) == {1}:
-            return [(members, labels)]
-        if len(set(counts.values())) > 1:
-            self._refuse_order(members, counts)
-        seen: Counter[int] = Counter()
-        parts: dict[int, list[int]] = {}
-        for index in members:
-            seen[self._places[index]] += 1
-            parts.setdefault(seen[self._places[index]], []).append(index)
-        return [(part, (*labels, ("order", str(rank)))) for rank, part in parts.items()]
-
-    def _refuse_parts(self, keyword: str, covered: dict[str, set[int]], there: set[int]) -> None:
-        value, places = min(covered.items(), key=lambda item: len(item[1]))
-        gap = self._slices[self._places.index(min(there - places))]
-        where = gap.number if gap.position is None else gap.position
-        raise UnreadableSeries(
-            "missing_slices",
-            f"{keyword} {value or '(none)'} has {len(places)} of {len(there)} slices, "
-            f"none at {where}",
-        )
-
-    def _refuse_order(self, members: list[int], counts: Counter[int]) -> None:
-        most, fewest = max(counts.values()), min(counts.values())
-        crowded = next(place for place, count in counts.items() if count == most)
-        there = [i for i in members if self._places[i] == crowded]
-        who = ", ".join(self._names[self._slices[i].source] for i in there[:NAMED])
-        raise UnreadableSeries(
-            "ambiguous_geometry",
-            f"{most} images lie in one place and nothing tells them apart, {fewest} in others: "
-            f"instances {who}{', ...' if len(there) > NAMED else ''}",
-        )
+def _by_label(part: Part, keyword: str) -> list[Part]:
+    """Separate by the value of a label, if it separates images that lie in one place."""
+    if not part.is_crowded:
+        return [part]
+    pieces = part.by_label(keyword)
+    if sum(len(piece.places) for piece in pieces) == len(part.places):
+        return [part]  # it tells places apart, no images
+    whole = all(piece.places == part.places for piece in pieces)
+    if whole or (keyword in CERTAIN and not _is_running(pieces)):
+        return pieces
+    return [part]
 
 
-def _places(slices: Sequence[Slice]) -> list[int]:
-    """Number the places; a slice whose position is not known lies where its number says."""
-    exact: dict[object, int] = {}
-    cells: dict[tuple[int, int, int], tuple[Position, int]] = {}
-    found = []
-    for index, place in enumerate(slices):
-        position = place.position
-        key = position or ("number", index if place.number is None else place.number)
-        if key not in exact:
-            near = None if position is None else _near(position, cells)
-            exact[key] = index if near is None else near
-            if position is not None and near is None:
-                cells[_cell(position)] = (position, index)
-        found.append(exact[key])
-    return found
+def _by_the_rest(
+    part: Part, numbers: set[int], names: Sequence[str]
+) -> tuple[list[Part], tuple[str, ...]]:
+    """Separate what no label separates into whole volumes; say what is left out.
+
+    With as many images in each place, their order does: the first of each place, the second, ...
+    Else some volumes have fewer images than others, and the first of these explanations holds
+    under which there are whole volumes: values of a label, phases of the heart beat, times of the
+    clock, numbers; or the last slice was stopped.
+    """
+    counts = set(part.counts().values())
+    if counts == {1}:
+        return [part], ()
+    if len(counts) == 1:
+        return _by_order(part), ()
+    keywords = list(dict.fromkeys(key for item in part.images for key in item.labels))
+    labelled = [pieces for key in keywords if _collects(pieces := part.by_label(key))]
+    in_time = [by_phase(part, key) for key in keywords if key in PHASES]
+    in_time += [by_time(part, key) for key in keywords if key in CLOCKS]
+    in_time.append(by_time(part))
+    for pieces in (*labelled, *filter(_collects, in_time)):
+        if cover(pieces, numbers):
+            return pieces, ()
+    stopped = without_last_slice(part, numbers, names)
+    if stopped is not None:
+        return _by_order(stopped[0]), stopped[1:]
+    # A label that collects the images of a volume tells them apart, even if none is whole.
+    raise lacking(labelled[0]) if labelled else _ambiguous(part, names)
 
 
-def _near(
-    position: Position, cells: dict[tuple[int, int, int], tuple[Position, int]]
-) -> int | None:
-    x, y, z = _cell(position)
-    for i, j, k in product((0, -1, 1), repeat=3):
-        there = cells.get((x + i, y + j, z + k))
-        if there is not None and math.dist(there[0], position) <= SAME_PLACE_MM:
-            return there[1]
-    return None
+def _collects(pieces: Sequence[Part]) -> bool:
+    """Tell whether an explanation gives volumes: several images, no two of them in one place."""
+    return not _is_running(pieces) and not any(piece.is_crowded for piece in pieces)
 
 
-def _cell(position: Position) -> tuple[int, int, int]:
-    x, y, z = (math.floor(value / SAME_PLACE_MM) for value in position)
-    return x, y, z
+def _is_running(pieces: Sequence[Part]) -> bool:
+    """Tell whether a label has another value in each image, and so collects nothing."""
+    return all(len(piece.images) == 1 for piece in pieces)
+
+
+def _by_order(part: Part) -> list[Part]:
+    """Separate the first image of each place, the second, ...: in time where that is known."""
+    keyword = next((key for key in TIMES if orders(part, key)), None)
+    seen = dict.fromkeys(part.places, 0)
+    ranks: dict[Located, str] = {}
+    for item in sorted(part.images, key=lambda item: number_of(item, keyword) if keyword else 0):
+        seen[item.place] += 1
+        ranks[item] = str(seen[item.place])
+    pieces = part.split("order", [ranks[item] for item in part.images])
+    return sorted(pieces, key=lambda piece: int(piece.labels[-1][1]))
+
+
+def _ambiguous(part: Part, names: Sequence[str]) -> UnreadableSeries:
+    counts = part.counts()
+    most, fewest = max(counts.values()), min(counts.values())
+    crowded = next(place for place, count in counts.items() if count == most)
+    sources = [item.image.source for item in part.images if item.place == crowded]
+    instances = ", ".join(names[source] for source in sources[:NAMED])
+    return UnreadableSeries(
+        "ambiguous_geometry",
+        f"{most} images lie in one place and nothing tells them apart, {fewest} in others: "
+        f"instances {instances}{', ...' if len(sources) > NAMED else ''}",
+    )

@@ -39,10 +39,17 @@ CLASSIC_LABELS = (
     "InversionTime",
     "FlipAngle",
     "ImageType",
+    "SequenceName",
+    "RepetitionTime",
+    "NumberOfAverages",
     "AcquisitionNumber",
     "TriggerTime",
     "AcquisitionTime",
+    "AcquisitionDateTime",
     "ContentTime",
+    "FrameOfReferenceUID",
+    "TablePosition",
+    "ReceiveCoilName",
 )
 
 

@@ -43,7 +43,8 @@ class SeriesVolume:
     Parameters
     ----------
     sources : tuple of Dataset
-        The objects, each once, in the order in which the slices come to them.
+        The objects that have a slice in the volume, each once, in the order in which the slices
+        come to them.
     slices : tuple of Slice
         What each image of the volume is, stack after stack; `Slice.source` is an index into
         `sources`.
@@ -96,6 +97,10 @@ class SeriesVolume:
     def volume(self) -> Volume:
         """All values at once: float32, shape (slice, row, column). Made anew at each call."""
         return np.stack([self[index] for index in range(len(self))])
+
+    def frames(self, source: int) -> list[int]:
+        """Give the indices of the frames of an object that are in the volume, in their order."""
+        return sorted(place.frame for place in self.slices if place.source == source)
 
     def part(self, indices: Sequence[int]) -> Self:
         """Give some of the slices."""
@@ -211,8 +216,9 @@ def stored_object(source: SeriesVolume, result: Volume, index: int) -> tuple[Sto
     Returns
     -------
     ndarray of integers
-        Of shape (row, column) for a classic object, (frame, row, column) in the source's order
-        for an enhanced one; a mosaic is put together again, its empty tiles as they were.
+        Of shape (row, column) for a classic object; for an enhanced one (frame, row, column), the
+        frames that are in the volume in the source's order; a mosaic is put together again, its
+        empty tiles as they were.
     int
         How many pixels were clipped.
     """
@@ -228,7 +234,7 @@ def stored_object(source: SeriesVolume, result: Volume, index: int) -> tuple[Sto
                 pixels[place.frame] = values
             else:
                 pixels[(0, *layout.window(place.frame))] = values
-    return (pixels if is_enhanced(dataset) else pixels[0]), clipped
+    return (pixels[source.frames(index)] if is_enhanced(dataset) else pixels[0]), clipped
 
 
 def _in_order(
