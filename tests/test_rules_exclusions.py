@@ -13,7 +13,8 @@ from pydicom.sequence import Sequence
 from dicom_maker import add_block, enhanced_object, mr_object, mr_series, set_raw
 from halfscan_plugin.acquisition import Acquisition
 from halfscan_plugin.components import not_magnitude
-from halfscan_plugin.exclusions import MAPS, find_exclusion
+from halfscan_plugin.exclusions import find_exclusion
+from halfscan_plugin.maps import MAPS
 from halfscan_plugin.planes import distinct_normals, is_three_planes, object_orientations
 from halfscan_plugin.rules import Rule, Rules, decide
 

@@ -10,7 +10,8 @@ from dicom_maker import mr_series
 from halfscan_plugin.acquisition import Acquisition
 from halfscan_plugin.components import NOT_MAGNITUDE, OTHER_COMPONENTS
 from halfscan_plugin.conditions import FACTS
-from halfscan_plugin.exclusions import MAPS, PROJECTIONS
+from halfscan_plugin.exclusions import PROJECTIONS
+from halfscan_plugin.maps import MAPS
 from halfscan_plugin.planes import PLANES
 from halfscan_plugin.rules import DEFAULT_RULES, Decision, Rules, decide
 from halfscan_plugin.rules_file import ACTIONS, KEYS, load_rules, parse_rules

@@ -30,6 +30,9 @@ CONVERTED = (
     "UnassignedPerFrameConvertedAttributesSequence",
 )
 
+# What an element with items in it may be called; None: read from a file with implicit VR.
+MAYBE_ITEMS = {"SQ", "UN", None}
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -98,7 +101,9 @@ def private_places(header: Dataset, group: int) -> list[Dataset]:
 
 def _private_items(place: Dataset, group: int) -> Iterator[Dataset]:
     for tag in sorted(tag for tag in place.keys() if tag.group == group):  # noqa: SIM118
-        yield from items(place, tag)[:1]
+        # Asked before anything is decoded: groups hold hundreds of elements, and few sequences.
+        if getattr(place.get_item(tag), "VR", None) in MAYBE_ITEMS:
+            yield from items(place, tag)[:1]
 
 
 def find(places: Sequence[Dataset], block: Block, low: int) -> DataElement | None:
