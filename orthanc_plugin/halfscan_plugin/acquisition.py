@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import Tag
 from pydicom.uid import (
     EnhancedMRImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
@@ -51,7 +51,9 @@ DECIDING = (
     "compressed_sensing_factor",
     "averages",
 )
+FACTS = (*DECIDING, "partial_fourier", "deep_learning", "unknown_factor")
 # Where the frames of one object say for themselves how they were acquired.
+FRAMES = Tag("PerFrameFunctionalGroupsSequence")
 FRAME_MACROS = ("MRModifierSequence", "MRAveragesSequence")
 FRAME_KEYWORDS = (
     "ParallelReductionFactorInPlane",
@@ -174,9 +176,7 @@ class Acquisition:
             "accelerated": self.accelerated,
             **facts,
             "differing": differing,
-            "evidence": [
-                {f.name: getattr(item, f.name) for f in fields(item)} for item in self.evidence
-            ],
+            "evidence": [item.as_dict() for item in self.evidence],
         }
 
 
@@ -223,15 +223,16 @@ def read_acquisition(header: Dataset) -> Acquisition:
 
 def _ways(header: Dataset) -> Iterator[Acquisition]:
     """Read an object once for each way in which its frames say they were acquired."""
-    frames = items(header, "PerFrameFunctionalGroupsSequence")
+    frames = items(header, FRAMES)
     kinds = {_frame_facts(frame): frame for frame in reversed(frames)}
     if len(kinds) < 2:
         yield _read(header)
         return
     for frame in kinds.values():
-        # A copy of the object itself would share its elements.
-        alone = Dataset({tag: header.get_item(tag) for tag in header.keys()})  # noqa: SIM118
-        alone.PerFrameFunctionalGroupsSequence = DicomSequence([frame])
+        # A copy of the object would share its elements: this one is put anew.
+        others = (tag for tag in header.keys() if tag != FRAMES)  # noqa: SIM118
+        alone = Dataset({tag: header.get_item(tag) for tag in others})
+        alone.add_new(FRAMES, "SQ", [frame])
         yield _read(alone)
 
 
@@ -245,7 +246,7 @@ def _together(ways: Sequence[Acquisition]) -> Acquisition:
     distinct = list(dict.fromkeys(ways))
     if len(distinct) < 2:
         return distinct[0] if distinct else Acquisition()
-    evidence = tuple(dict.fromkeys(item for way in distinct for item in way.evidence))
+    evidence = _evidence(distinct)
     known = {name: {getattr(way, name) for way in distinct} - {None} for name in DECIDING}
     agreed = {name: next(iter(found)) for name, found in known.items() if len(found) == 1}
     shared = agreed | _shared(distinct)
@@ -257,6 +258,18 @@ def _together(ways: Sequence[Acquisition]) -> Acquisition:
         return Acquisition(**shared, unknown_factor=unknown, evidence=evidence)
     complete = {replace(way, **shared, evidence=()) for way in distinct}
     return Acquisition(**shared, ways=tuple(sorted(complete, key=_order)), evidence=evidence)
+
+
+def _evidence(ways: Sequence[Acquisition]) -> tuple[Evidence, ...]:
+    """Give the evidence of the first way, and of the others what they alone tell."""
+    evidence = list(ways[0].evidence)
+    known = {(fact, getattr(ways[0], fact)) for fact in FACTS}
+    for way in ways[1:]:
+        told = {(fact, value) for fact in FACTS if (value := getattr(way, fact)) is not None}
+        new = {fact for fact, _ in told - known}
+        evidence += [item for item in way.evidence if item.fact in new]
+        known |= told
+    return tuple(dict.fromkeys(evidence))
 
 
 def _shared(ways: Sequence[Acquisition]) -> dict[str, Any]:

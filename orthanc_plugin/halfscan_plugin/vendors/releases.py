@@ -1,11 +1,12 @@
 """Which releases offer the vendor's own deep learning: one table, one policy.
 
 - A mark that a vendor's reader knows decides, on or off.
-- A release from before the product, or a simulation: false.
+- A release from before the product: false.
 - Any other release, where no mark can be read: it cannot be ruled out, and the answer is null. So
   it is where the vendor is not listed, or no mark of its product is known, whatever the release.
 - No release is named, and the product leaves a mark that is known: null as well, but nothing
-  speaks for it. (SoftwareVersions is mandatory in enhanced objects, PS3.3 C.7.5.2.)
+  speaks for it. (SoftwareVersions is mandatory in enhanced objects, PS3.3 C.7.5.2.) Nor does
+  anything in a simulation of ours.
 """
 
 import re
@@ -74,11 +75,7 @@ def conclude_deep_learning(header: Dataset, manufacturer: str, findings: Finding
     findings : Findings
         Takes ``deep_learning``, or ``deep_learning_possible`` where it cannot be ruled out.
     """
-    if "deep_learning" in findings.facts:
-        return
-    if manufacturer.startswith(SIMULATIONS):
-        says = "simulated: no vendor's deep learning"
-        findings.add("deep_learning", False, evidence_of(header, "Manufacturer", says))
+    if "deep_learning" in findings.facts or manufacturer.startswith(SIMULATIONS):
         return
     product = next((row for row in PRODUCTS if manufacturer.startswith(row.manufacturers)), None)
     if product is None:
