@@ -22,7 +22,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from halfscan_plugin.headers import items, text, uid
+from halfscan_plugin.headers import items, text, uid, undecoded
 from halfscan_plugin.technique import find_technique
 from halfscan_plugin.vendors import canon, ge, philips, siemens, uih
 from halfscan_plugin.vendors.findings import Evidence, Findings
@@ -51,7 +51,7 @@ DECIDING = (
     "compressed_sensing_factor",
     "averages",
 )
-FACTS = (*DECIDING, "partial_fourier", "deep_learning", "unknown_factor")
+COMPARED = (*DECIDING, "partial_fourier", "deep_learning", "unknown_factor")
 # Where the frames of one object say for themselves how they were acquired.
 FRAMES = Tag("PerFrameFunctionalGroupsSequence")
 FRAME_MACROS = ("MRModifierSequence", "MRAveragesSequence")
@@ -224,14 +224,16 @@ def read_acquisition(header: Dataset) -> Acquisition:
 def _ways(header: Dataset) -> Iterator[Acquisition]:
     """Read an object once for each way in which its frames say they were acquired."""
     frames = items(header, FRAMES)
-    kinds = {_frame_facts(frame): frame for frame in reversed(frames)}
+    kinds: dict[tuple[str, ...], Dataset] = {}
+    for frame in frames:
+        kinds.setdefault(_frame_facts(frame), frame)
     if len(kinds) < 2:
         yield _read(header)
         return
     for frame in kinds.values():
         # A copy of the object would share its elements: this one is put anew.
-        others = (tag for tag in header.keys() if tag != FRAMES)  # noqa: SIM118
-        alone = Dataset({tag: header.get_item(tag) for tag in others})
+        others = {tag: undecoded(header, tag) for tag in header.keys() if tag != FRAMES}  # noqa: SIM118
+        alone = Dataset({tag: found for tag, found in others.items() if found is not None})
         alone.add_new(FRAMES, "SQ", [frame])
         yield _read(alone)
 
@@ -263,9 +265,9 @@ def _together(ways: Sequence[Acquisition]) -> Acquisition:
 def _evidence(ways: Sequence[Acquisition]) -> tuple[Evidence, ...]:
     """Give the evidence of the first way, and of the others what they alone tell."""
     evidence = list(ways[0].evidence)
-    known = {(fact, getattr(ways[0], fact)) for fact in FACTS}
+    known = {(fact, getattr(ways[0], fact)) for fact in COMPARED}
     for way in ways[1:]:
-        told = {(fact, value) for fact in FACTS if (value := getattr(way, fact)) is not None}
+        told = {(fact, value) for fact in COMPARED if (value := getattr(way, fact)) is not None}
         new = {fact for fact, _ in told - known}
         evidence += [item for item in way.evidence if item.fact in new]
         known |= told

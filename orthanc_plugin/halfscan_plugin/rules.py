@@ -288,7 +288,7 @@ def _apply(rules: Rules, subject: Subject) -> Decision:
 
 def _decision(rule: Rule, subject: Subject, trials: Sequence[Trial]) -> Decision:
     known = ", ".join(
-        f"{says} {' and '.join(f'{value:g}' for value in values)}"
+        f"{says} {_listed(values)}"
         for name, says in FACTORS.items()
         if (values := subject.acquisition.values(name))
     )
@@ -306,6 +306,11 @@ def _decision(rule: Rule, subject: Subject, trials: Sequence[Trial]) -> Decision
         series_description=None if described is None else described.fill(subject),
         trials=tuple(trials),
     )
+
+
+def _listed(values: Sequence[float]) -> str:
+    *others, last = (f"{value:g}" for value in values)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _with_geometry(decision: Decision, headers: Sequence[Dataset]) -> Decision:

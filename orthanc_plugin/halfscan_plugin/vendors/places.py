@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydicom import DataElement, Dataset
 
-from halfscan_plugin.headers import element, items, private_block, stripped_text
+from halfscan_plugin.headers import element, items, private_block, stripped_text, undecoded
 from halfscan_plugin.vendors.findings import Evidence
 
 __all__ = [
@@ -102,7 +102,7 @@ def private_places(header: Dataset, group: int) -> list[Dataset]:
 def _private_items(place: Dataset, group: int) -> Iterator[Dataset]:
     for tag in sorted(tag for tag in place.keys() if tag.group == group):  # noqa: SIM118
         # Asked before anything is decoded: groups hold hundreds of elements, and few sequences.
-        if getattr(place.get_item(tag), "VR", None) in MAYBE_ITEMS:
+        if getattr(undecoded(place, tag), "VR", "") in MAYBE_ITEMS:
             yield from items(place, tag)[:1]
 
 
