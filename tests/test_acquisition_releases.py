@@ -79,7 +79,7 @@ def test_a_release_that_may_have_it_is_skipped(manufacturer: str, release: Any) 
     assert acquisition.deep_learning_possible
     assert (decision.action, decision.reason_code) == ("skip", "deep_learning_unknown")
     assert decision.possible
-    assert "deep learning cannot be ruled out" in decision.reason
+    assert "deep learning cannot be ruled out: (" in decision.reason
     assert any("mark" in item.says for item in acquisition.evidence)
 
 

@@ -35,6 +35,8 @@ FACTORS = {
     "multiband_factor": "multiband",
     "averages": "averages",
 }
+# Facts that a default's reason shows the evidence of.
+SHOWN = {"technique", "deep_learning_possible"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +297,10 @@ def _decision(rule: Rule, subject: Subject, trials: Sequence[Trial]) -> Decision
     reason = rule.reason
     if rule.reason_code == BY_RULE:
         reason = f"rule {rule.name!r}: {rule.reason}" if reason else f"rule {rule.name!r} matches"
+    else:
+        asked = {condition.name for condition in rule.conditions} & SHOWN
+        shown = (item for item in subject.acquisition.evidence if item.fact in asked)
+        reason += "".join(f": {e.tag} {e.name} is {e.value or 'absent'}" for e in [*shown][:1])
     described = rule.series_description
     return Decision(
         rule.action,

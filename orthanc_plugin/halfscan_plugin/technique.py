@@ -15,6 +15,7 @@ difference of their signals, and the model card excludes them. Attributes tell, 
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pydicom import DataElement, Dataset
 from pydicom.tag import Tag
@@ -97,8 +98,10 @@ def find_technique(headers: Sequence[Dataset]) -> tuple[str | None, tuple[Eviden
             break
     if not named:
         named = dict(_by_time(headers))
-    found = [name for name in TECHNIQUES if name in named]
-    return (found[0], (named[found[0]],)) if found else (None, ())
+    technique = next((name for name in TECHNIQUES if name in named), "")
+    if not technique:
+        return None, ()
+    return technique, (replace(named[technique], fact="technique"),)
 
 
 def _by_attributes(header: Dataset) -> Iterator[Named]:
@@ -141,8 +144,8 @@ def _labelling(header: Dataset) -> Iterator[Named]:
         yield "perfusion", evidence_of(header, "ArterialSpinLabelingContrast", says)
     for group in _groups(header):
         if items(group, "MRArterialSpinLabelingSequence"):
-            evidence = evidence_of(group, "MRArterialSpinLabelingSequence", says)
-            yield "perfusion", evidence
+            keyword = "MRArterialSpinLabelingSequence"
+            yield "perfusion", Evidence(tag_text(Tag(keyword)), keyword, "present", says)
             break
     for block, low, form in LABELLING:
         found = find(private_places(header, block.group), block, low)
@@ -205,13 +208,13 @@ def _contents(header: Dataset) -> Iterator[Dataset]:
 
 def _images(header: Dataset) -> Iterator[tuple[tuple[float, ...], str]]:
     """Yield position and echo time of each image; several echoes are one time point."""
-    frames = items(header, "PerFrameFunctionalGroupsSequence")
-    if not frames:
-        yield numbers(header, "ImagePositionPatient"), text(header, "EchoTime")
-    for frame in frames:
+    if position := numbers(header, "ImagePositionPatient"):
+        yield position, text(header, "EchoTime")
+    for frame in items(header, "PerFrameFunctionalGroupsSequence"):
         echo = "\\".join(text(item, "EffectiveEchoTime") for item in items(frame, "MREchoSequence"))
         for item in items(frame, "PlanePositionSequence"):
-            yield numbers(item, "ImagePositionPatient"), echo
+            if position := numbers(item, "ImagePositionPatient"):
+                yield position, echo
 
 
 def _is_planar(header: Dataset) -> bool:
