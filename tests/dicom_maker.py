@@ -224,7 +224,7 @@ def base_object(sop_class: str, name: str, index: int) -> Dataset:
     dataset.ContentDate, dataset.ContentTime = "20240102", f"1020{index % 60:02d}"
     dataset.AccessionNumber = ""
     dataset.Modality = "MR"
-    dataset.Manufacturer = "SIMULATED"
+    dataset.Manufacturer = "Halfscan"
     dataset.ReferringPhysicianName = ""
     dataset.SeriesDescription = "t2_tse_sag"
     dataset.PatientName = "Phantom^Numerical"

@@ -262,9 +262,9 @@ def test_averages_that_differ_between_frames_are_no_number() -> None:
     header = add_averages(enhanced(frames=3), 1)
     header.PerFrameFunctionalGroupsSequence[2].MRAveragesSequence[0].NumberOfAverages = "4"
     acquisition = check(header, None)
-    assert [item.says for item in acquisition.evidence] == [
-        "averages differ between frames: 1 to 4"
-    ]
+    assert [item.says for item in acquisition.evidence] == ["averages 1", "averages 4"]
+    assert acquisition.values("averages") == [1.0, 4.0]
+    assert len(header.PerFrameFunctionalGroupsSequence) == 3, "the header is left as it was"
 
 
 def test_averages_stand_in_the_groups_of_each_frame() -> None:
@@ -508,7 +508,7 @@ def test_groups_that_are_no_sequence_say_nothing(keyword: str, vr: str, value: b
 
 def test_as_dict_holds_the_public_names() -> None:
     report = read_acquisition(add_siemens_classic(mr_object(NumberOfAverages=1), "p2")).as_dict()
-    assert list(report) == ["accelerated", *FACTS, "evidence"]
+    assert list(report) == ["accelerated", *FACTS, "technique", "differing", "evidence"]
     assert report["accelerated"] is True
     assert all(set(item) == {"tag", "name", "value", "says"} for item in report["evidence"])
     assert json.loads(json.dumps(report)) == report

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from halfscan_plugin.acquisition import Acquisition, read_acquisition
+from halfscan_plugin.acquisition import Acquisition, read_acquisition, read_series
 from vendor_layouts import implicit, moved, unknown
 
 pytestmark = pytest.mark.cases
@@ -57,6 +57,31 @@ def test_averages(cases: Path) -> None:
         file = next(files[0] for case, _, files in listed(cases) if case == name)
         header = dcmread(file, stop_before_pixels=True)
         assert read_acquisition(header).averages == averages, name
+
+
+TECHNIQUES = {
+    "cn_v61_classic_speeder2": None,  # the b = 0 images of a diffusion series alone
+    "ge_dwi_asset1p5": "diffusion",
+    "ge_dwi_asset2": "diffusion",
+    "ge_fmri_hb8_r1": "functional",
+    "ph_r57_classic_ffe_cs4": None,
+    "ph_r57_classic_fieldmap_none": None,
+    "ph_r57_classic_fmri_s1p5_mb3": "functional",
+    "ph_r11_enh_tse_none": None,
+    "si_e11_epi_p2": None,  # one echo-planar volume
+    "si_xa30_classic_tfl_p2": None,
+    "si_xa61_enh_p2": "functional",
+    "uih_r002_dti_p2_nex6": "diffusion",
+}
+
+
+def test_techniques(cases: Path) -> None:
+    told = {}
+    for name, _, files in listed(cases):
+        if name in TECHNIQUES:
+            series = [dcmread(file, stop_before_pixels=True) for file in files]
+            told[name] = read_series(series).technique
+    assert told == TECHNIQUES
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

@@ -156,7 +156,7 @@ def check(acquisition: Acquisition) -> None:
     for item in acquisition.evidence:
         assert len(item.value) <= 200
         assert all(text.isprintable() for text in (item.tag, item.name, item.value, item.says))
-    known = [name for name, value in report.items() if value not in (None, ())]
+    known = [name for name, value in report.items() if value not in (None, (), {})]
     assert acquisition.evidence or known == ["evidence"]
 
 

@@ -124,7 +124,11 @@ def test_siemens_absent_text_does_not_deny_compressed_sensing() -> None:
 def test_siemens_image_type_that_is_empty_denies_nothing(image_type: str | None) -> None:
     header = siemens_classic("p2")
     header.ImageType = image_type
+    # Deep Resolve came with XA31: up to VE, the release alone denies it.
+    assert read_acquisition(header).deep_learning is False
+    header.SoftwareVersions = "syngo MR XA31"
     assert read_acquisition(header).deep_learning is None
+    assert read_acquisition(header).deep_learning_possible
 
 
 def test_siemens_averages_come_from_the_protocol_where_nothing_else_tells() -> None:

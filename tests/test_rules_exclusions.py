@@ -13,7 +13,8 @@ from pydicom.sequence import Sequence
 from dicom_maker import add_block, enhanced_object, mr_object, mr_series, set_raw
 from halfscan_plugin.acquisition import Acquisition
 from halfscan_plugin.components import not_magnitude
-from halfscan_plugin.exclusions import MAPS, find_exclusion
+from halfscan_plugin.exclusions import find_exclusion
+from halfscan_plugin.maps import MAPS
 from halfscan_plugin.planes import distinct_normals, is_three_planes, object_orientations
 from halfscan_plugin.rules import Rule, Rules, decide
 
@@ -90,26 +91,6 @@ def test_what_was_computed_from_a_volume(name: str, make: Callable[[], Dataset],
     assert (found.code, found.possible) == ("derived", True)
     assert found.reason.startswith("is computed from a volume: ")
     assert says in found.reason
-
-
-@pytest.mark.parametrize(
-    "called",
-    ["localizer", "Localiser sag", "AAHScout", "AAHead_Scout_64ch", "Survey_SHC", "3-pl Loc SSFSE",
-     "3Plane Loc", "AX LOCALIZERS"],
-)  # fmt: skip
-@pytest.mark.parametrize("keyword", ["SeriesDescription", "ProtocolName"])
-def test_a_localizer_by_its_name(keyword: str, called: str) -> None:
-    """One plane, or an accelerated volume: nothing else tells it from other series."""
-    attributes: dict[str, Any] = {keyword: called}
-    found = find_exclusion(mr_series(3, **attributes))
-    assert found is not None
-    assert (found.code, found.possible) == ("localizer", True)
-    assert found.reason == f"is called a localizer: {keyword} is {called}"
-
-
-@pytest.mark.parametrize("called", ["t2_tse_sag", "T1 local tumour", "Lumbar local coil", "block"])
-def test_no_localizer_by_its_name(called: str) -> None:
-    assert find_exclusion(mr_series(3, SeriesDescription=called)) is None
 
 
 def test_a_volume_that_was_not_computed() -> None:
@@ -201,6 +182,14 @@ def test_what_is_a_magnitude(name: str, make: Callable[[], Dataset]) -> None:
     assert find_exclusion([make()]) is None
 
 
+def test_a_series_that_the_scanner_has_corrected_for_motion() -> None:
+    """Siemens' MoCoSeries calls itself original; its images were moved onto each other."""
+    found = find_exclusion([image_type("M", "ND", "NORM", "MOCO", "MOSAIC")])
+    assert found is not None
+    assert (found.code, found.possible) == ("derived", True)
+    assert "correction of motion" in found.reason
+
+
 @pytest.mark.parametrize("word", [*sorted(MAPS), "T2 MAP", "T1MAP", "WEIRD_MAP"])
 def test_maps(word: str) -> None:
     found = find_exclusion([image_type("M", word)])
@@ -216,7 +205,74 @@ def test_maps_among_the_frames() -> None:
     )
     found = find_exclusion([header])
     assert found is not None
-    assert found.reason == "is a parametric map: FrameType is ORIGINAL\\PRIMARY\\DIFFUSION\\ADC"
+    assert found.reason == (
+        "is a parametric map: (0008,9007) FrameType is ORIGINAL\\PRIMARY\\DIFFUSION\\ADC"
+    )
+
+
+def mapped(unit: str, *, frames: bool = False) -> Dataset:
+    """Make an object whose Real World Value Mapping has a unit."""
+    header = enhanced_object() if frames else mr_object()
+    place = header.PerFrameFunctionalGroupsSequence[-1] if frames else header
+    units = item({"CodeValue": unit, "CodingSchemeDesignator": "UCUM"})
+    mapping = item({"MeasurementUnitsCodeSequence": Sequence([units])})
+    place.RealWorldValueMappingSequence = Sequence([mapping])
+    return header
+
+
+def rescaled_frames(unit: str) -> Dataset:
+    header = enhanced_object()
+    transformed = Sequence([item({"RescaleType": unit})])
+    header.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence = transformed
+    return header
+
+
+def ge_sequence(name: str, low: int = 0x9C) -> Dataset:
+    header = mr_object(Manufacturer="GE MEDICAL SYSTEMS")
+    header.add_new(add_block(header, 0x0019, "GEMS_ACQU_01") + low, "LO", name)
+    return header
+
+
+MEASURED: list[tuple[str, Callable[[], Dataset], str]] = [
+    ("Philips 11", lambda: image_type("B0", "B0", "UNSPECIFIED"), "ImageType"),
+    ("Philips 5", lambda: image_type("B0 MAP", "B0", "UNSPECIFIED"), "ImageType"),
+    ("field map in Hz", lambda: mr_object(RescaleType="Hz"), "(0028,1054) RescaleType is Hz"),
+    ("relaxation time", lambda: mr_object(RescaleType="ms"), "RescaleType is ms"),
+    ("velocity", lambda: mr_object(RescaleType="cm/s"), "RescaleType is cm/s"),
+    ("diffusion", lambda: mr_object(RescaleType="10^-6 mm2/s"), "RescaleType is 10^-6 mm2/s"),
+    ("fraction", lambda: mr_object(RescaleType="PCT"), "RescaleType is PCT"),
+    ("frames in Hz", lambda: rescaled_frames("Hz"), "RescaleType is Hz"),
+    ("mapping to Hz", lambda: mapped("Hz"), "CodeValue is Hz"),
+    ("mapping of the last frame", lambda: mapped("ms", frames=True), "CodeValue is ms"),
+    ("GE field map", lambda: ge_sequence("B0map"), "[GEMS_ACQU_01] xx9C is B0map"),
+    ("GE field map, internal name", lambda: ge_sequence("b0map", 0x9E), "xx9E"),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "says"), MEASURED, ids=[n[0] for n in MEASURED])
+def test_maps_by_their_units(name: str, make: Callable[[], Dataset], says: str) -> None:
+    found = find_exclusion([mr_object(), make()])
+    assert found is not None, name
+    assert (found.code, found.possible) == ("parametric_map", True)
+    assert says in found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("unspecified", lambda: mr_object(RescaleType="US")),
+        ("Philips", lambda: mr_object(RescaleType="normalized")),
+        ("empty", lambda: mr_object(RescaleType="")),
+        ("frames", lambda: rescaled_frames("US")),
+        ("no units", lambda: mapped("1")),
+        ("arbitrary", lambda: mapped("[arb'U]")),
+        ("raw perfusion", lambda: image_type("PERFUSION", "NONE")),
+        ("raw ASL", lambda: image_type("ASL", "NONE", "ND", "MOSAIC")),
+        ("other sequence", lambda: ge_sequence("EFGRE3D")),
+    ],
+)
+def test_what_is_no_map(name: str, make: Callable[[], Dataset]) -> None:
+    assert find_exclusion([make()]) is None, name
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The manual of the rules: its examples are rules, and decide as it says."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from dicom_maker import mr_series
 from halfscan_plugin.acquisition import Acquisition
 from halfscan_plugin.components import NOT_MAGNITUDE, OTHER_COMPONENTS
 from halfscan_plugin.conditions import FACTS
-from halfscan_plugin.exclusions import MAPS, PROJECTIONS
+from halfscan_plugin.exclusions import PROJECTIONS
+from halfscan_plugin.maps import MAPS
 from halfscan_plugin.planes import PLANES
 from halfscan_plugin.rules import DEFAULT_RULES, Decision, Rules, decide
 from halfscan_plugin.rules_file import ACTIONS, KEYS, load_rules, parse_rules
@@ -119,10 +121,27 @@ def test_nothing_but_the_spine(part: str, scanner: str, code: str) -> None:
     assert decision.action == ("reconstruct" if code == "by_rule" else "skip")
 
 
-@pytest.mark.parametrize(("sequence", "action"), [("EP", "skip"), ("SE", "reconstruct")])
-def test_no_diffusion(sequence: str, action: str) -> None:
-    decision = decided("no diffusion, no functional series", ScanningSequence=sequence)
-    assert decision.action == action
+@pytest.mark.parametrize(
+    ("technique", "learning", "scanner", "rule"),
+    [
+        ("diffusion", "none", "MRC30001", "diffusion to look at"),
+        ("diffusion", "unknown", "MRC30004", "default: diffusion"),
+        ("perfusion", "none", "MRC30001", "default: perfusion"),
+        (None, "unknown", "MRC30001", "default: deep learning unknown"),
+        (None, "unknown", "MRC30004", "scanner without deep learning"),
+    ],
+)
+def test_what_the_defaults_skip(
+    technique: str | None, learning: str, scanner: str, rule: str
+) -> None:
+    known = {
+        "none": FAST,
+        "unknown": replace(FAST, deep_learning=None, deep_learning_possible=True),
+    }
+    acquisition = replace(known[learning], technique=technique)
+    decision = decided("diffusion to look at", acquisition, StationName=scanner)
+    assert decision.rule == rule
+    assert decision.action == ("skip" if rule.startswith("default") else "reconstruct")
 
 
 def test_a_rule_that_skips_sees_the_vendors_deep_learning_too() -> None:

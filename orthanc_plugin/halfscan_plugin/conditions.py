@@ -1,6 +1,7 @@
 """Conditions of rules: an attribute, and what its value must be.
 
-A condition is over a fact of the acquisition (``averages = "< 2"``), over the plane of the images
+A condition is over a fact of the acquisition (``averages = "< 2"``), which must hold for every
+object of the series that tells the fact, over the plane of the images
 (``orientation = "sagittal"``) or over a DICOM keyword (``BodyPartExamined = "KNEE"``). What is
 compared with a value that is not known does not match: neither ``averages = "< 2"`` nor
 ``averages = ">= 2"`` matches where no header tells the averages. ``"unknown"`` asks for just that.
@@ -23,6 +24,7 @@ from halfscan_plugin.acquisition import Acquisition
 from halfscan_plugin.errors import BadInput
 from halfscan_plugin.headers import items, numbers, printable, texts
 from halfscan_plugin.planes import PLANES, plane
+from halfscan_plugin.technique import TECHNIQUES
 
 __all__ = ["FACTS", "Condition", "Subject", "is_private_to_patient", "parse_condition"]
 
@@ -37,8 +39,10 @@ NUMBERS = (
     "compressed_sensing_factor",
     "averages",
 )
-FLAGS = ("accelerated", "partial_fourier", "deep_learning")
-FACTS = (*NUMBERS, *FLAGS, ORIENTATION)
+FLAGS = ("accelerated", "partial_fourier", "deep_learning", "deep_learning_possible")
+# Facts with a name for a value, and the names that there are.
+NAMED = {ORIENTATION: PLANES, "technique": TECHNIQUES}
+FACTS = (*NUMBERS, *FLAGS, *NAMED)
 
 # Value representations, PS3.5 section 6.2.
 NUMERIC_VRS = {"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"}
@@ -138,13 +142,15 @@ class Subject:
     acquisition: Acquisition
 
     def values(self, name: str) -> list[Value]:
-        """Give the values of a fact or a keyword; none where it is not known."""
+        """Give the values of a fact or a keyword; none where it is not known.
+
+        A fact has several values where the objects of the series differ.
+        """
         if name == ORIENTATION:
             found = plane(self.header)
             return [] if found is None else [found]
         if name in FACTS:
-            fact = getattr(self.acquisition, name)
-            return [] if fact is None else [fact]
+            return self.acquisition.values(name)
         for place in _places(self.header, name):
             values: list[Value] = list(_values(place, name))
             if values:
@@ -173,7 +179,9 @@ class Condition:
     def failure(self, subject: Subject) -> str | None:
         """Say why the condition does not match; None where it does."""
         values = subject.values(self.name)
-        if self.test.matches(values):
+        # Each value of a keyword is one of the same object; each of a fact is another object's.
+        cases = [[value] for value in values] if self.name in FACTS and values else [values]
+        if all(self.test.matches(case) for case in cases):
             return None
         return f"{self.says}: no, it is {_shown(self.name, values)}"
 
@@ -218,9 +226,10 @@ def _kind(name: str) -> tuple[Callable[[Any], Test | None], str]:
     if name in FLAGS:
         flags = "true or false, without quotes, or 'unknown'"
         return (lambda w: Equal(w) if isinstance(w, bool) else None), flags
-    if name == ORIENTATION:
-        planes = f"one of {', '.join(PLANES)} (axial is transverse)"
-        return (lambda w: Equal(w) if w in PLANES else None), planes
+    if name in NAMED:
+        names = NAMED[name]
+        rule = f"one of {', '.join(names)}{' (axial is transverse)' * (name == ORIENTATION)}"
+        return (lambda w: Equal(w) if w in names else None), rule
     if not name or tag_for_keyword(name) is None:
         raise BadInput(_no_such(name))
     vr = dictionary_VR(name)

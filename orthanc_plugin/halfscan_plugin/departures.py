@@ -26,7 +26,7 @@ MOST_WAITING = 20_000  # past this many the count finds them
 QUIET_S = 2.0
 LONGEST_WAIT_S = 60.0  # where there is no quiet
 # A count takes at most this share of the relay's time, however often images are deleted.
-MOST_SHARE = 0.05
+MOST_SHARE = 0.2
 
 
 class _Api(Protocol):

@@ -4,7 +4,6 @@ First what the objects are, then what their images show. The vendor's own deep l
 exclusion that a rule can lift: see `rules`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,29 +13,22 @@ from pydicom import Dataset
 from halfscan_plugin.acquisition import MR_IMAGES
 from halfscan_plugin.components import frame_types, image_type, image_types, not_magnitude
 from halfscan_plugin.derived import is_halfscan_output
-from halfscan_plugin.headers import integer, printable, text, uid
-from halfscan_plugin.planes import distinct_normals, is_three_planes, object_orientations
+from halfscan_plugin.headers import integer, text, uid
+from halfscan_plugin.localizers import localizer
+from halfscan_plugin.maps import parametric_map
+from halfscan_plugin.vendors.findings import Evidence
 
-__all__ = ["MAPS", "PROJECTIONS", "Exclusion", "find_exclusion", "set_aside"]
+__all__ = ["PROJECTIONS", "Exclusion", "find_exclusion", "set_aside"]
 
-# Any value of ImageType or FrameType (vendors' own words, and PS3.3 C.8.16.1.4 Derived Pixel
-# Contrast); so is whatever ends with MAP.
-MAPS = {
-    "ADC", "ASL", "B0 MAP", "B1 MAP", "CALC_BVALUE", "CBF", "CBV", "DIFFUSION_ANISO", "EADC", "FA",
-    "FAT_FRACTION", "FIELD MAP", "FIELDMAP", "METABOLITE_MAP", "MTT", "PERFUSION", "R2_STAR",
-    "R2_STAR MAP", "RCBF", "RCBV", "RELCBF", "RELCBV", "RELMTT", "STD_DEVIATION", "T1 MAP",
-    "T2 MAP", "T2_STAR MAP", "TRACEW", "TTP", "WATER_FRACTION", "Z_SCORE",
-}  # fmt: skip
 # Any value of ImageType or FrameType: images computed from a volume, also where the first value
 # does not say DERIVED.
 PROJECTIONS = {
     "CPR", "CURVED_MPR", "MAX_IP", "MINIP", "MIN_IP", "MIP", "MNIP", "MPR", "PROJECTION IMAGE",
     "VOLUME_RENDER",
 }  # fmt: skip
-# What a scanner's own localizers are called: those in one plane have nothing else that tells.
-# Siemens' AutoAlign scout is an accelerated volume like any other.
-LOCALIZER_NAMES = re.compile(r"locali[sz]er|scout|survey|3.?pl(?:ane)?.?loc", re.IGNORECASE)
-LONGEST_NAME = 64
+# Any value: the scanner has moved the images of a time series onto each other, and its ImageType
+# says ORIGINAL all the same.
+RESAMPLED = "MOCO"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +101,8 @@ def find_exclusion(headers: Sequence[Dataset]) -> Exclusion | None:
         problem = _image_problem(header)
         if problem is not None:
             return Exclusion(*problem, possible=True)
-    problem = _localizer_problem(headers)
-    return None if problem is None else Exclusion(*problem, possible=True)
+    reason = localizer(headers)
+    return None if reason is None else Exclusion("localizer", reason, possible=True)
 
 
 def _object_problem(header: Dataset) -> tuple[str, str] | None:
@@ -137,13 +129,16 @@ def _image_problem(header: Dataset) -> tuple[str, str] | None:
     problem = _first(types, "derived", lambda t: t[:1] == ["DERIVED"], "is derived")
     problem = problem or _computed(header, types)
     problem = problem or _first(types, "localizer", lambda t: "LOCALIZER" in t, "is a localizer")
-    problem = problem or _called_localizer(header)
     if problem is not None:
         return problem
-    found = not_magnitude(header)
-    if found is not None:
-        return "not_magnitude", f"{found.says}: {found.tag} {found.name} is {found.value}"
-    return _first(types, "parametric_map", _is_map, "is a parametric map")
+    component, kind = not_magnitude(header), parametric_map(header)
+    if component is not None:
+        return "not_magnitude", _sentence(component)
+    return None if kind is None else ("parametric_map", _sentence(kind))
+
+
+def _sentence(evidence: Evidence) -> str:
+    return f"{evidence.says}: {evidence.tag} {evidence.name} is {evidence.value}"
 
 
 def _computed(header: Dataset, types: Sequence[tuple[str, list[str]]]) -> tuple[str, str] | None:
@@ -154,15 +149,10 @@ def _computed(header: Dataset, types: Sequence[tuple[str, list[str]]]) -> tuple[
         if values not in ([], ["NONE"]):
             written = "\\".join(values)
             return "derived", f"{says}: VolumeBasedCalculationTechnique is {written}"
-    return _first(types, "derived", lambda t: not PROJECTIONS.isdisjoint(t), says)
-
-
-def _called_localizer(header: Dataset) -> tuple[str, str] | None:
-    for keyword in ("SeriesDescription", "ProtocolName"):
-        if LOCALIZER_NAMES.search(text(header, keyword)):
-            called = printable(text(header, keyword), LONGEST_NAME)
-            return "localizer", f"is called a localizer: {keyword} is {called}"
-    return None
+    moved = "was moved by the scanner's correction of motion"
+    return _first(types, "derived", lambda t: not PROJECTIONS.isdisjoint(t), says) or _first(
+        types, "derived", lambda t: RESAMPLED in t, moved
+    )
 
 
 def _first(
@@ -175,16 +165,4 @@ def _first(
         if matches(values):
             written = "\\".join(values)
             return code, f"{says}: {keyword} is {written}"
-    return None
-
-
-def _is_map(values: list[str]) -> bool:
-    return any(value in MAPS or value.endswith("MAP") for value in values)
-
-
-def _localizer_problem(headers: Sequence[Dataset]) -> tuple[str, str] | None:
-    """Look for three planes at right angles; other mixtures are for `geometry` to judge."""
-    orientations = (one for header in headers for one in object_orientations(header))
-    if is_three_planes(distinct_normals(orientations)):
-        return "localizer", "ImageOrientationPatient gives three planes at right angles"
     return None

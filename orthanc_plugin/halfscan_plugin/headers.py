@@ -13,6 +13,7 @@ from io import BytesIO
 from typing import Any
 
 from pydicom import DataElement, Dataset, config
+from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_sequence
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
@@ -33,6 +34,7 @@ __all__ = [
     "text",
     "texts",
     "uid",
+    "undecoded",
     "value_text",
 ]
 
@@ -47,6 +49,13 @@ def element(dataset: Dataset, name: str | BaseTag) -> DataElement | None:
     # what pydicom raises depends on the value representation.
     with contextlib.suppress(Exception):
         return dataset[name]
+    return None
+
+
+def undecoded(dataset: Dataset, name: str | BaseTag) -> DataElement | RawDataElement | None:
+    """Give an element as it stands there, decoded or not; None if it is absent or damaged."""
+    with contextlib.suppress(Exception):  # as in `element`
+        return dataset.get_item(name)
     return None
 
 

@@ -2,8 +2,9 @@
 
 The first rule whose conditions all match decides. What no rule can bring back is skipped before
 (`exclusions`); of that, a rule lifts the vendor's own deep learning alone, with the condition
-``deep_learning = true``. At the end stand the defaults: an acceleration factor of at least 2 and
-fewer than 2 averages. The factor alone does not decide: the reference study's STANDARD
+``deep_learning = true``. At the end stand the defaults: a picture of anatomy, in every object an
+acceleration factor of at least 2 and fewer than 2 averages, and a vendor's deep learning that can
+be ruled out. The factor alone does not decide: the reference study's STANDARD
 fat-suppressed T2 was acquired with factor 2 and two averages, its ACCELERATED one with factor 2
 and one (Tang et al. 2024, Table 1, doi:10.1186/s41747-024-00470-0).
 """
@@ -14,12 +15,13 @@ from typing import Literal
 
 from pydicom import Dataset
 
-from halfscan_plugin.acquisition import Acquisition, read_acquisition
+from halfscan_plugin.acquisition import Acquisition, read_series
 from halfscan_plugin.conditions import Condition, Subject, parse_condition
 from halfscan_plugin.descriptions import Description
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.exclusions import find_exclusion, set_aside
 from halfscan_plugin.geometry import Stack, sort_slices, split
+from halfscan_plugin.technique import TECHNIQUES
 
 __all__ = ["DEFAULT_RULES", "Decision", "Rule", "Rules", "Trial", "decide", "judge"]
 
@@ -33,6 +35,8 @@ FACTORS = {
     "multiband_factor": "multiband",
     "averages": "averages",
 }
+# Facts that a default's reason shows the evidence of.
+SHOWN = {"technique", "deep_learning_possible"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,15 @@ def _default(
 
 
 DEFAULTS = (
+    *(
+        _default(
+            technique,
+            technique,
+            f"a {technique} series, which the model card excludes",
+            technique=technique,
+        )
+        for technique in TECHNIQUES
+    ),
     _default(
         "acceleration unknown",
         "acceleration_unknown",
@@ -107,6 +120,14 @@ DEFAULTS = (
     ),
     _default("averaged", "averaged", "accelerated, but with 2 averages or more", averages=">= 2"),
     _default(
+        "deep learning unknown",
+        "deep_learning_unknown",
+        "accelerated, but the vendor's deep learning cannot be ruled out",
+        accelerated=True,
+        averages="< 2",
+        deep_learning_possible=True,
+    ),
+    _default(
         "accelerated",
         "accelerated",
         "accelerated, with fewer than 2 averages",
@@ -114,6 +135,8 @@ DEFAULTS = (
         accelerated=True,
         averages="< 2",
     ),
+    # What is left: some objects are accelerated and not averaged, others are not so.
+    _default("mixed", "mixed_acquisition", "the objects of the series were acquired differently"),
 )
 NO_RULE = Rule("none", "skip", (), "no_rule", "no rule of the rules file matches")
 
@@ -214,13 +237,13 @@ def judge(
     Returns
     -------
     Acquisition
-        How it was acquired, read from the first object in the order of the slices.
+        How it was acquired, read from all its objects.
     Decision
         What happens to it, and why.
     """
     images, beside = set_aside(headers)
     ordered = sort_slices(images)
-    acquisition = read_acquisition(ordered[0])
+    acquisition = read_series(ordered)
     decision = decide(ordered, acquisition, rules, complete=complete)
     return acquisition, replace(decision, warnings=(*beside, *decision.warnings))
 
@@ -267,13 +290,17 @@ def _apply(rules: Rules, subject: Subject) -> Decision:
 
 def _decision(rule: Rule, subject: Subject, trials: Sequence[Trial]) -> Decision:
     known = ", ".join(
-        f"{says} {value:g}"
+        f"{says} {_listed(values)}"
         for name, says in FACTORS.items()
-        if (value := getattr(subject.acquisition, name)) is not None
+        if (values := subject.acquisition.values(name))
     )
     reason = rule.reason
     if rule.reason_code == BY_RULE:
         reason = f"rule {rule.name!r}: {rule.reason}" if reason else f"rule {rule.name!r} matches"
+    else:
+        asked = {condition.name for condition in rule.conditions} & SHOWN
+        shown = (item for item in subject.acquisition.evidence if item.fact in asked)
+        reason += "".join(f": {e.tag} {e.name} is {e.value or 'absent'}" for e in [*shown][:1])
     described = rule.series_description
     return Decision(
         rule.action,
@@ -285,6 +312,11 @@ def _decision(rule: Rule, subject: Subject, trials: Sequence[Trial]) -> Decision
         series_description=None if described is None else described.fill(subject),
         trials=tuple(trials),
     )
+
+
+def _listed(values: Sequence[float]) -> str:
+    *others, last = (f"{value:g}" for value in values)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _with_geometry(decision: Decision, headers: Sequence[Dataset]) -> Decision:

@@ -23,8 +23,8 @@ PROTOCOL_LOW = 0x19
 LONGEST = 1 << 18  # bytes; seen: 10,000
 MULTIBAND, NOISE_REDUCTION = "MLTBF", "NRFLG"
 RELEASE = re.compile(r"V(\d+)\.")
-# AiCE and Compressed SPEEDER came with V6.0; up to V6 the latter is no technique for EPI.
-FIRST_WITH_BOTH = 6
+# Compressed SPEEDER came with V6.0; up to V6 it is no technique for EPI.
+FIRST_COMPRESSED = 6
 
 
 def read(header: Dataset, findings: Findings) -> None:
@@ -71,13 +71,11 @@ def _read_release(header: Dataset, findings: Findings) -> None:
     release = RELEASE.match(text(header, "SoftwareVersions"))
     if release is None:
         return
-    if int(release[1]) < FIRST_WITH_BOTH:
-        evidence = evidence_of(header, "SoftwareVersions", "a release from before AiCE")
-        findings.conclude("deep_learning", False, evidence)
+    if int(release[1]) < FIRST_COMPRESSED:
         says = "a release from before Compressed SPEEDER"
         evidence = evidence_of(header, "SoftwareVersions", says)
         findings.conclude("compressed_sensing_factor", 1.0, evidence)
-    elif int(release[1]) == FIRST_WITH_BOTH:
+    elif int(release[1]) == FIRST_COMPRESSED:
         for keyword, word in (("ScanningSequence", "EP"), ("EchoPlanarPulseSequence", "YES")):
             if word in texts(header, keyword):
                 evidence = evidence_of(header, keyword, "echo-planar: no Compressed SPEEDER")

@@ -32,12 +32,19 @@ class Evidence:
         The value as written.
     says : str
         What it means, in words.
+    fact : str
+        The fact of the acquisition that rests on it; empty where none does.
     """
 
     tag: str
     name: str
     value: str
     says: str
+    fact: str = field(default="", compare=False)
+
+    def as_dict(self) -> dict[str, str]:
+        """Give what it says as JSON-able values."""
+        return {"tag": self.tag, "name": self.name, "value": self.value, "says": self.says}
 
 
 @dataclass
@@ -54,7 +61,7 @@ class Findings:
         """Note a fact with its evidence; where another attribute says otherwise, note that."""
         if fact not in self.facts:
             self.facts[fact] = value
-            self.evidence.append(evidence)
+            self.evidence.append(replace(evidence, fact=fact))
         elif self.facts[fact] != value:
             self.evidence.append(replace(evidence, says=f"{evidence.says}: disagrees, not used"))
 
@@ -62,7 +69,7 @@ class Findings:
         """Note a fact that follows from what an attribute says, where none states it."""
         if fact not in self.facts:
             self.facts[fact] = value
-            self.evidence.append(evidence)
+            self.evidence.append(replace(evidence, fact=fact))
 
 
 def evidence_of_element(element: DataElement, name: str, says: str) -> Evidence:

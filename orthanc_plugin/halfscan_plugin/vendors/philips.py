@@ -38,8 +38,6 @@ COMBINATION_LOW, NOT_PARALLEL = 0xA1, "SYN_COCA"
 TECHNIQUE = Block(0x2005, "Philips MR Imaging DD 008")
 TECHNIQUE_LOW = 0x10
 WITHOUT_AI = {"NONE", "SENSE", "CSENSE", "CSSENSE", "CS_SENSE", "MBSENSE", "MB_SENSE"}
-# Releases up to 5.7 are older than SmartSpeed AI, which was seen in release 11.
-LAST_WITHOUT_AI = (5, 7)
 # Gyroscans of the 1990s: SENSE was published in 1999 (doi:10.1002/(SICI)1522-2594).
 BEFORE_PARALLEL_IMAGING = {"T5", "S5", "S15", "GYROSCAN T5", "GYROSCAN S5", "GYROSCAN S15"}
 EVERY_FACTOR = (
@@ -74,7 +72,7 @@ def read(header: Dataset, findings: Findings) -> None:
         for fact in EVERY_FACTOR:
             findings.conclude(fact, 1.0, evidence)
         findings.conclude("deep_learning", False, evidence)
-    _read_smart_speed(header, private, findings)
+    _read_smart_speed(private, findings)
 
 
 def _read_techniques(places: Sequence[Dataset], findings: Findings) -> None:
@@ -123,19 +121,15 @@ def _read_combination(places: Sequence[Dataset], findings: Findings) -> None:
         findings.evidence.append(evidence_of_element(found, name, says))
 
 
-def _read_smart_speed(header: Dataset, places: Sequence[Dataset], findings: Findings) -> None:
+def _read_smart_speed(places: Sequence[Dataset], findings: Findings) -> None:
     found = find(places, TECHNIQUE, TECHNIQUE_LOW)
-    if found is not None:
-        name, written = TECHNIQUE.name(TECHNIQUE_LOW), stripped_text(found).upper()
-        if "AI" in re.split(r"[^A-Z]+", written):
-            findings.add("deep_learning", True, evidence_of_element(found, name, "SmartSpeed AI"))
-        elif written in WITHOUT_AI:
-            evidence = evidence_of_element(found, name, "no SmartSpeed AI")
-            findings.add("deep_learning", False, evidence)
-        else:
-            findings.evidence.append(evidence_of_element(found, name, "not understood"))
+    if found is None:
         return
-    release = re.match(r"(\d+)\.(\d+)", text(header, "SoftwareVersions"))
-    if release is not None and (int(release[1]), int(release[2])) <= LAST_WITHOUT_AI:
-        evidence = evidence_of(header, "SoftwareVersions", "a release from before SmartSpeed AI")
-        findings.conclude("deep_learning", False, evidence)
+    name, written = TECHNIQUE.name(TECHNIQUE_LOW), stripped_text(found).upper()
+    if "AI" in re.split(r"[^A-Z]+", written):
+        findings.add("deep_learning", True, evidence_of_element(found, name, "SmartSpeed AI"))
+    elif written in WITHOUT_AI:
+        evidence = evidence_of_element(found, name, "no SmartSpeed AI")
+        findings.add("deep_learning", False, evidence)
+    else:
+        findings.evidence.append(evidence_of_element(found, name, "not understood"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydicom import DataElement, Dataset
 
-from halfscan_plugin.headers import element, items, private_block, stripped_text
+from halfscan_plugin.headers import element, items, private_block, stripped_text, undecoded
 from halfscan_plugin.vendors.findings import Evidence
 
 __all__ = [
@@ -29,6 +29,9 @@ CONVERTED = (
     "UnassignedSharedConvertedAttributesSequence",
     "UnassignedPerFrameConvertedAttributesSequence",
 )
+
+# What an element with items in it may be called; None: read from a file with implicit VR.
+MAYBE_ITEMS = {"SQ", "UN", None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,9 @@ def private_places(header: Dataset, group: int) -> list[Dataset]:
 
 def _private_items(place: Dataset, group: int) -> Iterator[Dataset]:
     for tag in sorted(tag for tag in place.keys() if tag.group == group):  # noqa: SIM118
-        yield from items(place, tag)[:1]
+        # Asked before anything is decoded: groups hold hundreds of elements, and few sequences.
+        if getattr(undecoded(place, tag), "VR", "") in MAYBE_ITEMS:
+            yield from items(place, tag)[:1]
 
 
 def find(places: Sequence[Dataset], block: Block, low: int) -> DataElement | None:

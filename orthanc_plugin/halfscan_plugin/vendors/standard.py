@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pydicom import Dataset
 
-from halfscan_plugin.headers import items, number, text, texts
+from halfscan_plugin.headers import number, text, texts
 from halfscan_plugin.vendors.findings import Evidence, Findings, add_number, evidence_of
 
 __all__ = ["conclude", "is_3d", "parallel_acquisition", "read_standard", "techniques"]
@@ -65,7 +65,7 @@ def read_standard(header: Dataset, places: Sequence[Dataset], findings: Findings
                 evidence_of(place, "ParallelAcquisitionTechnique", f"technique {technique}")
             )
         _read_partial_fourier(place, findings)
-    _read_averages(header, places, findings)
+        add_number(place, "NumberOfAverages", "averages", findings, "averages")
 
 
 def _read_out_of_plane(place: Dataset, multiband: set[str], findings: Findings) -> None:
@@ -82,21 +82,6 @@ def _read_partial_fourier(place: Dataset, findings: Findings) -> None:
     if value in {"YES", "NO"}:
         says = "partial Fourier" if value == "YES" else "no partial Fourier"
         findings.add("partial_fourier", value == "YES", evidence_of(place, "PartialFourier", says))
-
-
-def _read_averages(header: Dataset, places: Sequence[Dataset], findings: Findings) -> None:
-    frames = [
-        item
-        for group in items(header, "PerFrameFunctionalGroupsSequence")
-        for item in items(group, "MRAveragesSequence")[:1]
-    ]
-    values = sorted({value for frame in frames if (value := number(frame, "NumberOfAverages"))})
-    if len(values) > 1:
-        says = f"averages differ between frames: {values[0]:g} to {values[-1]:g}"
-        findings.evidence.append(evidence_of(frames[0], "NumberOfAverages", says))
-        return
-    for place in places:
-        add_number(place, "NumberOfAverages", "averages", findings, "averages")
 
 
 def conclude(header: Dataset, places: Sequence[Dataset], findings: Findings) -> None:

@@ -9,8 +9,8 @@ import re
 
 from pydicom import Dataset
 
-from halfscan_plugin.headers import stripped_text, text
-from halfscan_plugin.vendors.findings import Findings, evidence_of, evidence_of_element
+from halfscan_plugin.headers import stripped_text
+from halfscan_plugin.vendors.findings import Findings, evidence_of_element
 from halfscan_plugin.vendors.places import Block, find, private_places
 
 __all__ = ["read"]
@@ -18,8 +18,6 @@ __all__ = ["read"]
 BLOCK = Block(0x0065, "Image Private Header")
 TEXT_LOW = 0x0D
 TEXT = re.compile(r"F:(?P<factor>\d{1,2}(?:\.\d{1,4})?)S?")
-# ACS, the vendor's first deep-learning reconstruction, came after these (2018).
-BEFORE_DEEP_LEARNING = {"R001", "R002"}
 
 
 def read(header: Dataset, findings: Findings) -> None:
@@ -37,6 +35,3 @@ def read(header: Dataset, findings: Findings) -> None:
                 findings.conclude(fact, 1.0, others)
         else:
             findings.evidence.append(evidence)
-    if text(header, "SoftwareVersions").strip() in BEFORE_DEEP_LEARNING:
-        says = "a release from before deep learning"
-        findings.add("deep_learning", False, evidence_of(header, "SoftwareVersions", says))
