@@ -16,9 +16,9 @@ from pyorthanc import Orthanc
 
 from halfscan_plugin.derived import is_halfscan_output
 from halfscan_plugin.errors import HalfscanError, UnreadableSeries
+from halfscan_plugin.file_start import FileStart
 from halfscan_plugin.files import parse
 from halfscan_plugin.headers import text
-from halfscan_plugin.file_start import FileStart
 from halfscan_plugin.relay import source_digest
 
 __all__ = [
