@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom import Dataset
 from pydicom.dataelem import DataElement
@@ -15,6 +16,7 @@ from dicom_maker import mr_object, mr_series, reread, set_raw, set_vr
 from halfscan_plugin.carry import DROPPED, Carrier, encodable
 from halfscan_plugin.derived import LONGEST_ST
 from halfscan_plugin.references import code
+from image_maker import Frame, enhanced_image
 
 
 def derive_one(source: Dataset, **options: Any) -> Dataset:
@@ -175,13 +177,46 @@ def overlay(source: Dataset, group: int, *, embedded: bool) -> None:
         source.add_new((group, 0x3000), "OW", b"\0" * 16)
 
 
-def test_overlays_stay_but_for_those_within_the_pixels() -> None:
-    source = mr_object()
+def test_overlays_stay_and_those_within_the_pixels_get_their_own_data() -> None:
+    rng = np.random.default_rng(3)
+    image, drawn = rng.integers(0, 4096, (12, 10)), rng.integers(0, 2, (2, 12, 10))
+    source = mr_object(pixels=(image | drawn[0] << 12 | drawn[1] << 15)[None])
     overlay(source, 0x6000, embedded=False)
     overlay(source, 0x6002, embedded=True)
-    after = derive_one(source)
+    overlay(source, 0x6004, embedded=True)
+    source[0x6004, 0x0102].value = 15
+    derived = unchanged([reread(source)])
+    (after,) = map(reread, derived.datasets)
+    np.testing.assert_array_equal(after.pixel_array, image)
+    np.testing.assert_array_equal(np.frombuffer(after.PixelData, "<u2").reshape(12, 10), image)
     assert after[0x6000, 0x3000].value == b"\0" * 16
-    assert not [element for element in after if element.tag.group == 0x6002]
+    for group, plane in zip((0x6002, 0x6004), drawn, strict=True):
+        np.testing.assert_array_equal(after.overlay_array(group), plane)
+        assert (after[group, 0x0100].value, after[group, 0x0102].value) == (1, 0)
+        assert after[group, 0x0040].value == "G"
+    assert derived.notes == (
+        "overlays in unused bits of the pixels are carried over as OverlayData (in 1 of 1 objects)",
+    )
+
+
+def test_an_overlay_of_several_frames() -> None:
+    frames = [Frame([0, 0, 4 * n], place=n + 1) for n in range(3)]
+    source = enhanced_image(frames, rows=12, columns=10)
+    cells = np.frombuffer(source.PixelData, "<u2").reshape(3, 12, 10)
+    drawn = np.random.default_rng(3).integers(0, 2, (3, 12, 10))
+    source.PixelData = (cells | drawn << 12).astype("<u2").tobytes()
+    overlay(source, 0x6000, embedded=True)
+    (after,) = map(reread, unchanged([source]).datasets)
+    np.testing.assert_array_equal(after.pixel_array, cells)
+    np.testing.assert_array_equal(after.overlay_array(0x6000), drawn)
+    assert (after[0x6000, 0x0015].value, after[0x6000, 0x0051].value) == (3, 1)
+
+
+def test_an_overlay_without_data_or_bits_is_gone() -> None:
+    source = mr_object()
+    overlay(source, 0x6000, embedded=True)
+    source[0x6000, 0x0102].value = 3
+    assert not [element for element in derive_one(source) if element.tag.group == 0x6000]
 
 
 def test_what_described_the_pixels_is_gone_in_sequences_too() -> None:

@@ -25,6 +25,7 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, PersonName
 
 from halfscan_plugin import private
 from halfscan_plugin.headers import element, texts
+from halfscan_plugin.overlays import overlay_elements
 
 __all__ = ["DROPPED", "MAPPED", "WRITTEN", "Carrier", "character_sets", "encodable"]
 
@@ -103,7 +104,7 @@ class Carrier:
         What comes back can be written as Explicit VR Little Endian.
         """
         left: set[str | BaseTag] = {*DROPPED, *WRITTEN, *leave}
-        left.update(_embedded_overlays(source))
+        left.update(overlay_elements(source))  # `overlays` writes them anew
         header = self.copy(source, frozenset(left))
         known = character_sets(source)
         if not known and header.pop("SpecificCharacterSet", None):
@@ -260,17 +261,6 @@ def _question_marks(value: Any) -> Any:
         return [_question_marks(one) for one in value]
     written = str(value).replace(UNKNOWN_CHARACTER, "?")
     return PersonName(written) if isinstance(value, PersonName) else written
-
-
-def _embedded_overlays(source: Dataset) -> Iterator[BaseTag]:
-    """Find the overlays that lie in unused bits of the source's pixels (PS3.5 section 8.1.2).
-
-    The derived pixels have no such bits: what described them goes too.
-    """
-    for group in range(0x6000, 0x6020, 2):
-        position = element(source, BaseTag(group << 16 | 0x0102))
-        if position is not None and position.value and (group << 16 | 0x3000) not in source:
-            yield from (tag for tag in source.keys() if tag.group == group)  # noqa: SIM118  (Dataset)
 
 
 def _is_writable(header: Dataset, charsets: list[str]) -> bool:

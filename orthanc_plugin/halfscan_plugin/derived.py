@@ -29,6 +29,8 @@ from halfscan_plugin.encode import Syntax, lossy_attributes, set_pixels, target_
 from halfscan_plugin.enhanced import is_enhanced
 from halfscan_plugin.headers import items, printable, text, texts, uid
 from halfscan_plugin.multiframe import LEFT_TO_THE_SOURCE, describe_frames, frame_type
+from halfscan_plugin.overlays import add_overlay_data, embedded_overlays
+from halfscan_plugin.pixels import cells_of
 from halfscan_plugin.references import PROCESSING_EQUIPMENT, SMOOTHING, code, put, source_image
 from halfscan_plugin.volume import SeriesVolume, stored_object
 
@@ -44,7 +46,7 @@ __all__ = [
 MANUFACTURER = "Halfscan"
 # Changes when the same source and model shall give other objects than before: that is, with every
 # change of what is written here or of what `Reconstructor` computes around the network.
-DERIVATION_VERSION = 3
+DERIVATION_VERSION = 4
 LONGEST_LO, LONGEST_ST = 64, 1024  # characters, PS3.5 section 6.2
 LONGEST_REMARK = 300  # leaves room for warnings and for what was done before
 
@@ -185,8 +187,12 @@ def derive(
             derived.SeriesNumber = series_number
             derived.SeriesDescription = _description(original, description)
             _describe(derived, original, provenance, warnings, remark)
+            if embedded_overlays(original):
+                add_overlay_data(derived, original, cells_of(original))
+                notes["overlays in unused bits of the pixels are carried over as OverlayData"] += 1
             pixels, beyond = stored_object(source, result, index)
             clipped += beyond
+            derived.BitsStored = source.bits[index]
             notes.update(_set_pixels(derived, pixels, original, syntax))
             notes.update(f"{name} could not be carried over whole" for name in carrier.left_out)
             datasets.append(derived)

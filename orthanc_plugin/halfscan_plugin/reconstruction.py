@@ -211,6 +211,7 @@ class Engine:
                 *beside,
                 *result.quality.warnings,
                 *geometry,
+                *source.warnings,
                 *_clipped(series),
                 *series.notes,
             ),
