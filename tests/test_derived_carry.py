@@ -1,20 +1,23 @@
 """What is carried over from a source, and what of it cannot be."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from derived_support import in_syntax, unchanged
-from dicom_maker import mr_object, mr_series, reread, set_raw, set_vr
-from halfscan_plugin.carry import DROPPED, Carrier, encodable
+from dicom_maker import encoded, mr_object, mr_series, reread, set_raw, set_vr
+from halfscan_plugin.carry import DROPPED, Carrier
+from halfscan_plugin.charsets import encodable
 from halfscan_plugin.derived import LONGEST_ST
+from halfscan_plugin.headers import text
 from halfscan_plugin.references import code
 from image_maker import Frame, enhanced_image
 
@@ -137,6 +140,90 @@ def test_names_in_any_character_set(charset: Any, name: str) -> None:
     assert str(after.PatientName) == name
     assert after.SpecificCharacterSet == (charset or "") if charset else True
     assert after.get("SpecificCharacterSet") == source.get("SpecificCharacterSet")
+
+
+TEXTS = ("PatientName", "InstitutionName", "ImageComments", "ProtocolName")
+
+
+def with_texts(charset: str, content: bytes, description: bytes = b"t2") -> Dataset:
+    """Make an object as a file holds it, with bytes in its texts that pydicom would not write."""
+    source, item = mr_object(SpecificCharacterSet=charset), Dataset()
+    source.AnatomicRegionSequence = Sequence([item])
+    places = dict.fromkeys(TEXTS, content) | {"SeriesDescription": description}
+    for number, (keyword, value) in enumerate(places.items()):
+        setattr(source, keyword, chr(ord("P") + number) * (len(value) + len(value) % 2))
+    item.CodeMeaning = "Z" * (len(content) + len(content) % 2)
+    file = encoded(source)
+    for number, value in enumerate(places.values()):
+        size = len(value) + len(value) % 2
+        file = file.replace(bytes([ord("P") + number]) * size, value.ljust(size))
+    size = len(content) + len(content) % 2
+    return dcmread(BytesIO(file.replace(b"Z" * size, content.ljust(size))))
+
+
+KATAKANA, KANJI, BOTH = "ﾔﾏﾀﾞ^ﾀﾛｳ", "山田^太郎", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎"
+IN_JIS = KANJI.encode("iso2022_jp")
+# The second byte of some characters is a backslash in ASCII.
+JAPANESE: dict[str, tuple[str, bytes]] = {
+    "katakana": ("ISO_IR 13", KATAKANA.encode("shift_jis")),
+    "katakana beside Latin letters": ("ISO_IR 13", "ﾖｳﾂｲ T2~".encode("shift_jis")),
+    "kanji in Shift-JIS": ("ISO_IR 13", BOTH.encode("shift_jis")),
+    "kanji with a backslash": ("ISO_IR 13", "表示ソ T2".encode("shift_jis")),
+    "two values": ("ISO_IR 13", "腰椎\\表示".encode("shift_jis")),
+    "of several sets": ("ISO 2022 IR 13\\ISO 2022 IR 87", IN_JIS.replace(b"\x1b(B", b"\x1b(J")),
+    "Shift-JIS though sets": ("ISO 2022 IR 13\\ISO 2022 IR 87", BOTH.encode("shift_jis")),
+    "a term that is no first one": ("ISO_IR 13\\ISO 2022 IR 87", BOTH.encode("shift_jis")),
+    "in JIS": ("\\ISO 2022 IR 87", IN_JIS),
+    "in JIS, from the start": ("ISO 2022 IR 6\\ISO 2022 IR 87", IN_JIS),
+    "Shift-JIS beside ASCII": ("\\ISO 2022 IR 87", BOTH.encode("shift_jis")),
+    "Shift-JIS called Latin-1": ("ISO_IR 100", BOTH.encode("shift_jis")),
+    "Shift-JIS called ASCII": ("", BOTH.encode("shift_jis")),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("name", JAPANESE)
+def test_japanese_texts_stay(name: str) -> None:
+    charset, content = JAPANESE[name]
+    source = with_texts(charset, content)
+    derived = unchanged([source])
+    assert derived.notes == ()
+    (after,) = map(reread, derived.datasets)
+    source = with_texts(charset, content)
+    assert text(after, "SpecificCharacterSet") == charset
+    for keyword in TEXTS:
+        assert str(after[keyword].value) == str(source[keyword].value)
+        if len(charset) <= len("ISO_IR 100"):
+            assert reread(derived.datasets[0]).get_item(keyword).value.rstrip() == content
+    item = after.AnatomicRegionSequence[0]
+    assert item.CodeMeaning == source.AnatomicRegionSequence[0].CodeMeaning
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("written", ["ﾖｳﾂｲ", "ﾖｳﾂｲ T2", "腰椎T2", "表示ソ"])
+def test_a_japanese_series_description_stays(written: str) -> None:
+    source = with_texts("ISO_IR 13", b"x", written.encode("shift_jis"))
+    derived = unchanged([source])
+    assert derived.notes == ()
+    (after,) = map(reread, derived.datasets)
+    assert after.get_item("SeriesDescription").value.rstrip() == f"{written} HS".encode("shift_jis")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize(
+    ("charset", "content", "lost"),
+    [
+        # Of Windows' Shift-JIS alone.
+        ("ISO_IR 13", "髙橋".encode("cp932"), {*TEXTS, "CodeMeaning", "SeriesDescription"}),
+        ("ISO_IR 192", KANJI.encode("shift_jis"), {*TEXTS, "CodeMeaning", "SeriesDescription"}),
+        ("ISO_IR 100", KANJI.encode("shift_jis"), {"SeriesDescription"}),
+        ("", KANJI.encode("shift_jis"), {"SeriesDescription"}),
+    ],
+)
+def test_characters_that_are_lost_are_listed(charset: str, content: bytes, lost: set[str]) -> None:
+    listed = unchanged([with_texts(charset, content, content)]).notes
+    assert {note.split()[0] for note in listed} == lost
+    assert notes(with_texts(charset, b"x")) == ()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

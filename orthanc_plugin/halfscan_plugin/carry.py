@@ -7,14 +7,12 @@ words (`WRITTEN`). Private attributes stay out unless `private.ALLOWED` names th
 
 import contextlib
 import copy
-import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from pydicom import DataElement, Dataset
-from pydicom.charset import convert_encodings
 from pydicom.datadict import keyword_for_tag
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -24,10 +22,11 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, PersonName
 
 from halfscan_plugin import private
-from halfscan_plugin.headers import element, texts
+from halfscan_plugin.charsets import UNKNOWN_CHARACTER, character_sets
+from halfscan_plugin.headers import element, text
 from halfscan_plugin.overlays import overlay_elements
 
-__all__ = ["DROPPED", "MAPPED", "WRITTEN", "Carrier", "character_sets", "encodable"]
+__all__ = ["DROPPED", "MAPPED", "WRITTEN", "Carrier"]
 
 # What described the source's pixels, bytes or place, on any level of nesting.
 DROPPED = (
@@ -78,7 +77,6 @@ WRITTEN = (
 MAPPED = ("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource")
 _DROPPED = frozenset[str | BaseTag](DROPPED)
 SPECIFIC_CHARACTER_SET = 0x00080005
-UNKNOWN_CHARACTER = "\ufffd"
 # Bytes of one number, for value representations whose bytes pydicom hands over as they are.
 BYTES_A_NUMBER = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
@@ -107,10 +105,16 @@ class Carrier:
         left.update(overlay_elements(source))  # `overlays` writes them anew
         header = self.copy(source, frozenset(left))
         known = character_sets(source)
-        if not known and header.pop("SpecificCharacterSet", None):
+        if not known and text(header, "SpecificCharacterSet"):
+            del header.SpecificCharacterSet
             self._note(BaseTag(SPECIFIC_CHARACTER_SET))
         self._leave_out_unwritable(header, known)
         return header
+
+    def note_texts(self, tags: Iterable[BaseTag]) -> None:
+        """Remember texts that lose characters."""
+        for tag in tags:
+            self._note(tag)
 
     def copy(self, source: Dataset, leave: frozenset[str | BaseTag] = _DROPPED) -> Dataset:
         """Copy a data set and what is nested in it, but for `leave` and private attributes."""
@@ -201,59 +205,11 @@ class Carrier:
         self.left_out[_name(tag)] = None
 
 
-def character_sets(source: Dataset) -> list[str]:
-    """Give the values of SpecificCharacterSet; none where they are no character sets."""
-    found = texts(source, "SpecificCharacterSet")
-    # What pydicom and Python's codecs raise depends on what is wrong with a name.
-    with contextlib.suppress(Exception):
-        for encoding in convert_encodings(found):
-            "A".encode(encoding)
-        return found
-    return []
-
-
-def encodable(written: str, charsets: list[str]) -> str:
-    """Write a text in the characters that an object's Specific Character Set has.
-
-    Parameters
-    ----------
-    written : str
-        Any text.
-    charsets : list of str
-        Values of SpecificCharacterSet; none means the default repertoire, which is ASCII
-        (PS3.3 C.12.1.1.2).
-
-    Returns
-    -------
-    str
-        What cannot be written becomes its base letter, or a question mark.
-    """
-    encodings = convert_encodings(charsets) if charsets else ["ascii"]
-    return "".join(c if _can(c, encodings) else _plain(c) for c in written)
-
-
-def _can(character: str, encodings: list[str]) -> bool:
-    for encoding in encodings:
-        # pydicom's name of the default repertoire is Latin-1, which has more than the standard.
-        codec = "ascii" if encoding == "iso8859" else encoding
-        try:
-            character.encode(codec)
-        except UnicodeEncodeError:
-            continue
-        return True
-    return False
-
-
 def _can_be_swapped(found: DataElement) -> bool:
     """Tell whether big-endian bytes can be turned round: nobody knows what unknown ones hold."""
     size = BYTES_A_NUMBER.get(found.VR, 1)
     whole = not (isinstance(found.value, bytes) and len(found.value) % size)
     return whole and found.VR != "UN"
-
-
-def _plain(character: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", character)
-    return "".join(c for c in decomposed if c.isascii() and c.isprintable()) or "?"
 
 
 def _question_marks(value: Any) -> Any:

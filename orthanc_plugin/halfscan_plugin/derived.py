@@ -22,9 +22,11 @@ import numpy.typing as npt
 from pydicom import Dataset, FileMetaDataset
 from pydicom.config import disable_value_validation
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ExplicitVRBigEndian, generate_uid
 
-from halfscan_plugin.carry import MAPPED, Carrier, character_sets, encodable
+from halfscan_plugin.carry import MAPPED, Carrier
+from halfscan_plugin.charsets import character_sets, encodable, is_encodable, keep_texts
 from halfscan_plugin.encode import Syntax, lossy_attributes, set_pixels, target_syntax
 from halfscan_plugin.enhanced import is_enhanced
 from halfscan_plugin.headers import items, printable, text, texts, uid
@@ -194,6 +196,9 @@ def derive(
             clipped += beyond
             derived.BitsStored = source.bits[index]
             notes.update(_set_pixels(derived, pixels, original, syntax))
+            carrier.note_texts(keep_texts(derived, character_sets(derived)))
+            if description is None:
+                carrier.note_texts(_unwritable(original, "SeriesDescription"))
             notes.update(f"{name} could not be carried over whole" for name in carrier.left_out)
             datasets.append(derived)
     counted = (f"{note} (in {n} of {len(datasets)} objects)" for note, n in sorted(notes.items()))
@@ -258,6 +263,12 @@ def _description(source: Dataset, description: str | None) -> str:
     name = description or f"{text(source, 'SeriesDescription') or 'MR'} HS"
     name = _printable(name.replace("\\", "/"), source)
     return name if len(name) <= LONGEST_LO else name[: LONGEST_LO - 3] + " HS"
+
+
+def _unwritable(source: Dataset, keyword: str) -> list[BaseTag]:
+    """Give the tag of a text of the source that loses characters where we make it our own."""
+    kept = is_encodable(text(source, keyword), character_sets(source))
+    return [] if kept else [Tag(keyword)]
 
 
 def _printable(written: str, source: Dataset) -> str:
