@@ -93,11 +93,6 @@ def _without(keyword: str) -> bytes:
     return encoded(dataset)
 
 
-def _no_syntax() -> bytes:
-    content = encoded(mr_object())
-    return content.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI", 1)
-
-
 def _directory() -> bytes:
     dataset = Dataset()
     dataset.FileSetID = "DISK"
@@ -115,7 +110,6 @@ GARBAGE: list[tuple[str, Callable[[], bytes], str]] = [
     ("prefix, noise", lambda: bytes(128) + b"DICM" + bytes(range(256)), ""),
     ("without series", lambda: _without("SeriesInstanceUID"), "no SeriesInstanceUID"),
     ("without instance", lambda: _without("SOPInstanceUID"), "no SOPInstanceUID"),
-    ("without syntax", _no_syntax, ""),
     ("DICOMDIR", _directory, "no SeriesInstanceUID"),
     ("empty series", lambda: encoded(mr_object(SeriesInstanceUID="")), "no SeriesInstanceUID"),
 ]
@@ -252,6 +246,14 @@ def test_files_without_preamble_are_read(folder: Path, syntax: UID, *, meta: boo
     assert read.PatientName == whole.PatientName
     (again,) = write_series([read], folder / "out")
     assert dcmread(again).file_meta.TransferSyntaxUID == syntax, "with preamble and prefix"
+
+
+def test_a_file_that_does_not_say_how_it_is_coded_is_read(folder: Path) -> None:
+    content = encoded(mr_object())
+    content = content.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI", 1)
+    (folder / "1.dcm").write_bytes(content)
+    ((_, header),) = read_folder([folder]).series[mr_object().SeriesInstanceUID]
+    assert header.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
 
 
 def test_a_derived_object_has_a_preamble_though_its_source_has_none() -> None:

@@ -197,6 +197,10 @@ SERIES: dict[str, Callable[[str], list[Dataset] | list[bytes]]] = {
     ],
     "without preamble": lambda n: bare(mr_series(4, name=n, **FAST), meta=False),
     "without preamble, private": lambda n: bare(siemens(n), meta=True),
+    "without syntax": lambda n: [
+        encoded(dataset).replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI", 1)
+        for dataset in mr_series(4, name=n, **FAST)
+    ],
     "padding as US": padded,
     "a negative pixel": lambda n: unusual(n, lowest=-3, highest=900),
     "a pixel beyond its bits": lambda n: unusual(n, lowest=1, highest=5000),
@@ -291,6 +295,22 @@ def test_series_of_every_kind(orthanc: Site, tmp_path: Path, name: str) -> None:
     expected = SKIPPED.get(name, "accelerated")
     if expected is not None:
         assert report["reason_code"] == expected
+
+
+def test_what_the_archive_refuses_the_folder_leaves_out(orthanc: Site, tmp_path: Path) -> None:
+    series = mr_series(6, name="damaged", **FAST)
+    whole = encoded(series[-1])
+    damaged = [
+        b"",
+        b"hello world" * 100,
+        whole[: whole.index(b"\x20\x00\x0d\x00")],
+        whole[132 : whole.index(b"\x28\x00\x02\x00") + 3],
+    ]
+    for number, content in enumerate([*map(encoded, series[:5]), *damaged]):
+        (tmp_path / f"{number:04d}.dcm").write_bytes(content)
+    (report,) = check_alike(orthanc, tmp_path).values()
+    assert (report["instances"], report["decision"]) == (5, "reconstruct")
+    assert len(read_folder([tmp_path]).losses) == len(damaged)
 
 
 def test_simulated_series(orthanc: Site, small_exam: dict[str, list[Path]]) -> None:

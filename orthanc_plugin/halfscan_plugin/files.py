@@ -141,8 +141,8 @@ def read_folder(
 def parse(source: Path | BinaryIO, *, pixels: bool = True) -> Dataset:
     """Parse one DICOM file.
 
-    Files without preamble are read too, as Orthanc reads them: a data set with its meta
-    information, or without (PS3.10 section 7.1 asks for both).
+    Files without preamble, or without all of their meta information (PS3.10 section 7.1 asks for
+    both), are read too, as Orthanc reads them.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def parse(source: Path | BinaryIO, *, pixels: bool = True) -> Dataset:
         raise
     except Exception as error:  # pydicom raises all kinds of exceptions on damaged bytes
         raise UnreadableSeries("damaged_file", f"cannot be parsed: {error}") from error
-    if bare and not dataset.file_meta:
+    if not text(dataset.file_meta, "TransferSyntaxUID"):
         _name_syntax(dataset)
     return dataset
 
@@ -275,11 +275,12 @@ def _element_at(head: bytes, place: int) -> tuple[int, int] | None:
 
 
 def _name_syntax(dataset: Dataset) -> None:
-    """Write down for an object without meta information how it was read, and what it is."""
+    """Write down how an object was read whose meta information does not say it, and what it is."""
     implicit, little = dataset.original_encoding
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     dataset.file_meta.TransferSyntaxUID = syntax if little else ExplicitVRBigEndian
-    dataset.file_meta.MediaStorageSOPClassUID = uid(dataset, "SOPClassUID")
+    if "MediaStorageSOPClassUID" not in dataset.file_meta:
+        dataset.file_meta.MediaStorageSOPClassUID = uid(dataset, "SOPClassUID")
 
 
 def _check_deflated(source: Path | BinaryIO) -> None:
@@ -322,8 +323,6 @@ def _unreadable(file: Path, error: UnreadableSeries) -> Ignored:
 def _problem(file: Path, header: Dataset, seen: dict[str, Path]) -> Ignored | None:
     """Say why a file is no object of a series, or one that was read already."""
     missing = [name for name in ("SeriesInstanceUID", "SOPInstanceUID") if not text(header, name)]
-    if not text(header.file_meta, "TransferSyntaxUID"):
-        missing.append("TransferSyntaxUID")
     if missing:
         kind = uid(header.file_meta, "MediaStorageSOPClassUID")
         if kind == MediaStorageDirectoryStorage:
