@@ -71,6 +71,7 @@ WRITTEN = (
     "DerivationCodeSequence",
     "SourceImageSequence",
     "ContributingEquipmentSequence",
+    "BitsStored",
     "HighBit",
 )
 # UIDs that tie objects together: those of derived objects must be their own.
