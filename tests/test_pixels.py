@@ -199,8 +199,8 @@ def test_values_beyond_their_bits_are_told_and_stay(value: int, bits: int) -> No
     name = series[1].SOPInstanceUID
     (warning,) = source.warnings
     assert warning == (
-        f"6 pixels are beyond BitsStored, up to {value} in instance {name}, where 12 bits hold 0 "
-        f"to 4095 (in 1 of 2 objects): they count as they are, and BitsStored of the derived "
+        f"pixels beyond BitsStored: 6, up to {value} in instance {name}, where 12 bits hold 0 "
+        f"to 4095 (in 1 of 2 objects); they count as they are, and BitsStored of the derived "
         f"object is {bits}"
     )
     derived = [reread(dataset) for dataset in unchanged(series).datasets]
@@ -224,7 +224,7 @@ def test_signed_values_beyond_their_bits() -> None:
     source = read(mr_series(pixels=pixels, signed=True))
     np.testing.assert_array_equal(source.volume, pixels)
     assert source.bits == (14, 12)
-    assert "2 pixels are beyond BitsStored, up to 5000" in source.warnings[0]
+    assert "pixels beyond BitsStored: 2, up to 5000" in source.warnings[0]
 
 
 def test_a_sign_that_does_not_reach_into_the_unused_bits() -> None:
@@ -269,8 +269,8 @@ def test_a_few_negative_pixels_are_told_and_stay() -> None:
     np.testing.assert_array_equal(source.volume, np.maximum(pixels, 0))
     (warning,) = source.warnings
     assert warning == (
-        f"6 pixels are negative, down to -40 in instance {series[1].SOPInstanceUID} (in 2 of 2 "
-        "slices): a magnitude has none; they stay as they are"
+        f"negative pixels: 6, down to -40 in instance {series[1].SOPInstanceUID} (in 2 of 2 "
+        "slices); a magnitude has none, they stay as they are"
     )
     for dataset, before in zip(derived, pixels, strict=True):
         after = dataset.pixel_array
@@ -283,7 +283,7 @@ def test_a_few_values_that_the_rescale_makes_negative() -> None:
     pixels = magnitude()
     lowest = pixels.min()
     source = read(mr_series(pixels=pixels, RescaleIntercept=str(-(lowest + 0.5))))
-    assert "pixels are negative, down to -0.5" in source.warnings[0]
+    assert "down to -0.5" in source.warnings[0]
     assert source.volume.min() == 0
     np.testing.assert_array_equal(source.padding, pixels == lowest)
 
@@ -295,7 +295,7 @@ def test_padding_and_negative_pixels() -> None:
     for dataset in series:
         dataset.add_new("PixelPaddingValue", "SS", -2000)
     source, derived = reconstructed(series)
-    assert "1 pixels are negative, down to -1" in source.warnings[0]
+    assert "negative pixels: 1, down to -1" in source.warnings[0]
     for dataset, before in zip(derived, pixels, strict=True):
         np.testing.assert_array_equal(dataset.pixel_array[before < 0], before[before < 0])
 

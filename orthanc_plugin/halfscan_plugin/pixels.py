@@ -234,10 +234,10 @@ def pixel_warnings(
         bits = int(dataset.BitsStored)
         low, high = value_range(bits, signed=dataset.PixelRepresentation == 1)
         warnings.append(
-            f"{sum(e.pixels for e, _ in known)} pixels are beyond BitsStored, up to "
-            f"{worst.furthest} in instance {dataset.SOPInstanceUID}, where {bits} bits hold {low} "
-            f"to {high} (in {len(known)} of {len(sources)} objects): they count as they are, and "
-            f"BitsStored of the derived object is {worst.bits}"
+            f"pixels beyond BitsStored: {sum(e.pixels for e, _ in known)}, up to {worst.furthest} "
+            f"in instance {dataset.SOPInstanceUID}, where {bits} bits hold {low} to {high} (in "
+            f"{len(known)} of {len(sources)} objects); they count as they are, and BitsStored of "
+            f"the derived object is {worst.bits}"
         )
     return tuple(warnings)
 

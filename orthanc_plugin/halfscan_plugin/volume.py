@@ -369,8 +369,8 @@ def _negative_kept(source: SeriesVolume) -> SeriesVolume:
         return source
     name = text(source.sources[source.slices[lowest[1]].source], "SOPInstanceUID")
     warning = (
-        f"{sum(int(mask.sum()) for mask in masks)} pixels are negative, down to {lowest[0]:g} in "
-        f"instance {name} (in {slices} of {len(source)} slices): a magnitude has none; they stay "
+        f"negative pixels: {sum(int(mask.sum()) for mask in masks)}, down to {lowest[0]:g} in "
+        f"instance {name} (in {slices} of {len(source)} slices); a magnitude has none, they stay "
         "as they are"
     )
     padding = source.padding | np.stack(masks)
