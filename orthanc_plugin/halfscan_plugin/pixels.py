@@ -12,7 +12,6 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless
-from scipy import ndimage
 
 from halfscan_plugin.codestream import announced_size
 from halfscan_plugin.errors import UnreadableSeries
@@ -42,7 +41,7 @@ GREY = {"MONOCHROME1", "MONOCHROME2"}
 MOST_PIXELS = 2**29  # of an object: 2,000 volumes of 64 slices with 64 x 64 pixels
 # No image gives so many pixels for a compressed byte, but for small ones that hold nothing.
 SMALL_PIXELS, MOST_PIXELS_PER_BYTE = 2**24, 1000
-AREA = np.ones((3, 3), dtype=np.bool_)  # of padding, the smallest
+AREA = (3, 3)  # of padding, the smallest [pixels]
 MOST_TILES = 4096  # of a JPEG 2000 image; scanners write one
 
 
@@ -187,8 +186,7 @@ def empty_padding(stored: Stored, padding: npt.NDArray[np.bool_]) -> npt.NDArray
     if inside.size in {0, stored.size}:
         return padding
     beyond = (stored < inside.min()) | (stored > inside.max())
-    area: npt.NDArray[np.bool_] = ndimage.binary_opening(padding, AREA)
-    return np.asarray(padding & (beyond | area), dtype=np.bool_)
+    return padding & (beyond | _areas(padding))
 
 
 def value_range(bits: int, *, signed: bool) -> tuple[int, int]:
@@ -240,6 +238,18 @@ def pixel_warnings(
             f"the derived object is {worst.bits}"
         )
     return tuple(warnings)
+
+
+def _areas(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Give the parts of a mask that squares of `AREA` within it cover."""
+    covered = np.zeros_like(mask)
+    if min(mask.shape) < max(AREA):
+        return covered
+    squares = np.lib.stride_tricks.sliding_window_view(mask, AREA).all(axis=(2, 3))
+    rows, columns = squares.shape
+    for row, column in np.ndindex(AREA):
+        covered[row : row + rows, column : column + columns] |= squares
+    return covered
 
 
 def _frames(dataset: Dataset) -> int:
