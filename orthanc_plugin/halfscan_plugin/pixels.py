@@ -186,7 +186,7 @@ def empty_padding(stored: Stored, padding: npt.NDArray[np.bool_]) -> npt.NDArray
     if inside.size in {0, stored.size}:
         return padding
     beyond = (stored < inside.min()) | (stored > inside.max())
-    return padding & (beyond | _areas(padding))
+    return np.asarray(padding & (beyond | _areas(padding)), dtype=np.bool_)
 
 
 def value_range(bits: int, *, signed: bool) -> tuple[int, int]:
