@@ -20,6 +20,15 @@ def cases() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def reported() -> Path:
+    """Folder with series that were built from bug reports, which are no part of the project."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "reports" / "in"
+    if not folder.exists():
+        pytest.skip("the series of bug reports are not here: ../shared/reports/in")
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def log_of_each_test() -> Iterator[None]:
     """Forget how a test has set up the log: its stream is closed with the test."""

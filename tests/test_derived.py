@@ -138,19 +138,6 @@ def test_a_result_of_another_shape_is_refused() -> None:
         derive(source, source.volume[:1], MADE_BY, series_number=1)
 
 
-def test_padding_is_kept() -> None:
-    pixels = np.arange(24).reshape(2, 3, 4)
-    pixels[0, 0] = -2000
-    series = mr_series(pixels=pixels, bits=(16, 16), signed=True)
-    for dataset in series:
-        dataset.add_new("PixelPaddingValue", "SS", -2000)
-    source = read_volume(series)
-    derived = derive(source, source.volume + 7, MADE_BY, series_number=1)
-    expected = np.where(pixels < 0, -2000, pixels + 7)
-    np.testing.assert_array_equal([d.pixel_array for d in derived.datasets], expected)
-    assert derived.datasets[0].PixelPaddingValue == -2000
-
-
 GEOMETRY = (
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID",
     "AcquisitionTime", "SliceThickness",

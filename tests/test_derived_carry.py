@@ -1,20 +1,25 @@
 """What is carried over from a source, and what of it cannot be."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from derived_support import in_syntax, unchanged
-from dicom_maker import mr_object, mr_series, reread, set_raw, set_vr
-from halfscan_plugin.carry import DROPPED, Carrier, encodable
+from dicom_maker import encoded, mr_object, mr_series, reread, set_raw, set_vr
+from halfscan_plugin.carry import DROPPED, Carrier
+from halfscan_plugin.charsets import encodable
 from halfscan_plugin.derived import LONGEST_ST
+from halfscan_plugin.headers import text
 from halfscan_plugin.references import code
+from image_maker import Frame, enhanced_image
 
 
 def derive_one(source: Dataset, **options: Any) -> Dataset:
@@ -137,6 +142,90 @@ def test_names_in_any_character_set(charset: Any, name: str) -> None:
     assert after.get("SpecificCharacterSet") == source.get("SpecificCharacterSet")
 
 
+TEXTS = ("PatientName", "InstitutionName", "ImageComments", "ProtocolName")
+
+
+def with_texts(charset: str, content: bytes, description: bytes = b"t2") -> Dataset:
+    """Make an object as a file holds it, with bytes in its texts that pydicom would not write."""
+    source, item = mr_object(SpecificCharacterSet=charset), Dataset()
+    source.AnatomicRegionSequence = Sequence([item])
+    places = dict.fromkeys(TEXTS, content) | {"SeriesDescription": description}
+    for number, (keyword, value) in enumerate(places.items()):
+        setattr(source, keyword, chr(ord("P") + number) * (len(value) + len(value) % 2))
+    item.CodeMeaning = "Z" * (len(content) + len(content) % 2)
+    file = encoded(source)
+    for number, value in enumerate(places.values()):
+        size = len(value) + len(value) % 2
+        file = file.replace(bytes([ord("P") + number]) * size, value.ljust(size))
+    size = len(content) + len(content) % 2
+    return dcmread(BytesIO(file.replace(b"Z" * size, content.ljust(size))))
+
+
+KATAKANA, KANJI, BOTH = "ﾔﾏﾀﾞ^ﾀﾛｳ", "山田^太郎", "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎"
+IN_JIS = KANJI.encode("iso2022_jp")
+# The second byte of some characters is a backslash in ASCII.
+JAPANESE: dict[str, tuple[str, bytes]] = {
+    "katakana": ("ISO_IR 13", KATAKANA.encode("shift_jis")),
+    "katakana beside Latin letters": ("ISO_IR 13", "ﾖｳﾂｲ T2~".encode("shift_jis")),
+    "kanji in Shift-JIS": ("ISO_IR 13", BOTH.encode("shift_jis")),
+    "kanji with a backslash": ("ISO_IR 13", "表示ソ T2".encode("shift_jis")),
+    "two values": ("ISO_IR 13", "腰椎\\表示".encode("shift_jis")),
+    "of several sets": ("ISO 2022 IR 13\\ISO 2022 IR 87", IN_JIS.replace(b"\x1b(B", b"\x1b(J")),
+    "Shift-JIS though sets": ("ISO 2022 IR 13\\ISO 2022 IR 87", BOTH.encode("shift_jis")),
+    "a term that is no first one": ("ISO_IR 13\\ISO 2022 IR 87", BOTH.encode("shift_jis")),
+    "in JIS": ("\\ISO 2022 IR 87", IN_JIS),
+    "in JIS, from the start": ("ISO 2022 IR 6\\ISO 2022 IR 87", IN_JIS),
+    "Shift-JIS beside ASCII": ("\\ISO 2022 IR 87", BOTH.encode("shift_jis")),
+    "Shift-JIS called Latin-1": ("ISO_IR 100", BOTH.encode("shift_jis")),
+    "Shift-JIS called ASCII": ("", BOTH.encode("shift_jis")),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("name", JAPANESE)
+def test_japanese_texts_stay(name: str) -> None:
+    charset, content = JAPANESE[name]
+    source = with_texts(charset, content)
+    derived = unchanged([source])
+    assert derived.notes == ()
+    (after,) = map(reread, derived.datasets)
+    source = with_texts(charset, content)
+    assert text(after, "SpecificCharacterSet") == charset
+    for keyword in TEXTS:
+        assert str(after[keyword].value) == str(source[keyword].value)
+        if len(charset) <= len("ISO_IR 100"):
+            assert reread(derived.datasets[0]).get_item(keyword).value.rstrip() == content
+    item = after.AnatomicRegionSequence[0]
+    assert item.CodeMeaning == source.AnatomicRegionSequence[0].CodeMeaning
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("written", ["ﾖｳﾂｲ", "ﾖｳﾂｲ T2", "腰椎T2", "表示ソ"])
+def test_a_japanese_series_description_stays(written: str) -> None:
+    source = with_texts("ISO_IR 13", b"x", written.encode("shift_jis"))
+    derived = unchanged([source])
+    assert derived.notes == ()
+    (after,) = map(reread, derived.datasets)
+    assert after.get_item("SeriesDescription").value.rstrip() == f"{written} HS".encode("shift_jis")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize(
+    ("charset", "content", "lost"),
+    [
+        # Of Windows' Shift-JIS alone.
+        ("ISO_IR 13", "髙橋".encode("cp932"), {*TEXTS, "CodeMeaning", "SeriesDescription"}),
+        ("ISO_IR 192", KANJI.encode("shift_jis"), {*TEXTS, "CodeMeaning", "SeriesDescription"}),
+        ("ISO_IR 100", KANJI.encode("shift_jis"), {"SeriesDescription"}),
+        ("", KANJI.encode("shift_jis"), {"SeriesDescription"}),
+    ],
+)
+def test_characters_that_are_lost_are_listed(charset: str, content: bytes, lost: set[str]) -> None:
+    listed = unchanged([with_texts(charset, content, content)]).notes
+    assert {note.split()[0] for note in listed} == lost
+    assert notes(with_texts(charset, b"x")) == ()
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 @pytest.mark.parametrize("charset", [b"\x00\xff", b"ISO_IR 4711", b"klingon\\ISO_IR 100"])
 def test_a_character_set_that_is_none(charset: bytes) -> None:
@@ -175,13 +264,46 @@ def overlay(source: Dataset, group: int, *, embedded: bool) -> None:
         source.add_new((group, 0x3000), "OW", b"\0" * 16)
 
 
-def test_overlays_stay_but_for_those_within_the_pixels() -> None:
-    source = mr_object()
+def test_overlays_stay_and_those_within_the_pixels_get_their_own_data() -> None:
+    rng = np.random.default_rng(3)
+    image, drawn = rng.integers(0, 4096, (12, 10)), rng.integers(0, 2, (2, 12, 10))
+    source = mr_object(pixels=(image | drawn[0] << 12 | drawn[1] << 15)[None])
     overlay(source, 0x6000, embedded=False)
     overlay(source, 0x6002, embedded=True)
-    after = derive_one(source)
+    overlay(source, 0x6004, embedded=True)
+    source[0x6004, 0x0102].value = 15
+    derived = unchanged([reread(source)])
+    (after,) = map(reread, derived.datasets)
+    np.testing.assert_array_equal(after.pixel_array, image)
+    np.testing.assert_array_equal(np.frombuffer(after.PixelData, "<u2").reshape(12, 10), image)
     assert after[0x6000, 0x3000].value == b"\0" * 16
-    assert not [element for element in after if element.tag.group == 0x6002]
+    for group, plane in zip((0x6002, 0x6004), drawn, strict=True):
+        np.testing.assert_array_equal(after.overlay_array(group), plane)
+        assert (after[group, 0x0100].value, after[group, 0x0102].value) == (1, 0)
+        assert after[group, 0x0040].value == "G"
+    assert derived.notes == (
+        "overlays in unused bits of the pixels are carried over as OverlayData (in 1 of 1 objects)",
+    )
+
+
+def test_an_overlay_of_several_frames() -> None:
+    frames = [Frame([0, 0, 4 * n], place=n + 1) for n in range(3)]
+    source = enhanced_image(frames, rows=12, columns=10)
+    cells = np.frombuffer(source.PixelData, "<u2").reshape(3, 12, 10)
+    drawn = np.random.default_rng(3).integers(0, 2, (3, 12, 10))
+    source.PixelData = (cells | drawn << 12).astype("<u2").tobytes()
+    overlay(source, 0x6000, embedded=True)
+    (after,) = map(reread, unchanged([source]).datasets)
+    np.testing.assert_array_equal(after.pixel_array, cells)
+    np.testing.assert_array_equal(after.overlay_array(0x6000), drawn)
+    assert (after[0x6000, 0x0015].value, after[0x6000, 0x0051].value) == (3, 1)
+
+
+def test_an_overlay_without_data_or_bits_is_gone() -> None:
+    source = mr_object()
+    overlay(source, 0x6000, embedded=True)
+    source[0x6000, 0x0102].value = 3
+    assert not [element for element in derive_one(source) if element.tag.group == 0x6000]
 
 
 def test_what_described_the_pixels_is_gone_in_sequences_too() -> None:

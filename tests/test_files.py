@@ -6,18 +6,25 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import Dataset, FileMetaDataset, dcmread
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     MediaStorageDirectoryStorage,
+    MRImageStorage,
     RLELossless,
 )
 
+from derived_support import unchanged
 from dicom_maker import encoded, mr_object, mr_series, save, set_raw
 from halfscan_plugin.errors import BadInput
 from halfscan_plugin.files import parse, read_folder, read_series, write_series
+from halfscan_plugin.pixels import decode
 from halfscan_plugin.volume import UnreadableSeries
 
 
@@ -86,11 +93,6 @@ def _without(keyword: str) -> bytes:
     return encoded(dataset)
 
 
-def _no_syntax() -> bytes:
-    content = encoded(mr_object())
-    return content.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI", 1)
-
-
 def _directory() -> bytes:
     dataset = Dataset()
     dataset.FileSetID = "DISK"
@@ -108,7 +110,6 @@ GARBAGE: list[tuple[str, Callable[[], bytes], str]] = [
     ("prefix, noise", lambda: bytes(128) + b"DICM" + bytes(range(256)), ""),
     ("without series", lambda: _without("SeriesInstanceUID"), "no SeriesInstanceUID"),
     ("without instance", lambda: _without("SOPInstanceUID"), "no SOPInstanceUID"),
-    ("without syntax", _no_syntax, ""),
     ("DICOMDIR", _directory, "no SeriesInstanceUID"),
     ("empty series", lambda: encoded(mr_object(SeriesInstanceUID="")), "no SeriesInstanceUID"),
 ]
@@ -203,6 +204,93 @@ def test_parse_refuses_what_is_no_file(content: bytes) -> None:
     with pytest.raises(UnreadableSeries, match="not a DICOM file") as caught:
         parse(BytesIO(content))
     assert caught.value.code == "damaged_file"
+
+
+def bare(dataset: Dataset, syntax: UID, *, meta: bool) -> bytes:
+    """Encode an object as a file without preamble, with its meta information or without."""
+    if syntax == RLELossless:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    content = encoded(dataset)[132:]
+    return content if meta else content[12 + int.from_bytes(content[8:12], "little") :]
+
+
+# Without meta information nothing tells how pixels are coded.
+BARE = [
+    (ImplicitVRLittleEndian, False),
+    (ExplicitVRLittleEndian, False),
+    (ExplicitVRBigEndian, False),
+    (ImplicitVRLittleEndian, True),
+    (ExplicitVRLittleEndian, True),
+    (ExplicitVRBigEndian, True),
+    (DeflatedExplicitVRLittleEndian, True),
+    (RLELossless, True),
+]
+
+
+@pytest.mark.parametrize(("syntax", "meta"), BARE)
+def test_files_without_preamble_are_read(folder: Path, syntax: UID, *, meta: bool) -> None:
+    whole = mr_object()
+    values = decode(whole)
+    dataset = mr_object()
+    if syntax == ExplicitVRBigEndian:
+        dataset.PixelData = values.astype(">u2").tobytes()
+    (folder / "1.dcm").write_bytes(bare(dataset, syntax, meta=meta))
+    found = read_folder([folder])
+    assert found.ignored == []
+    ((file, header),) = found.series[whole.SeriesInstanceUID]
+    assert header.file_meta.TransferSyntaxUID == syntax
+    assert header.file_meta.MediaStorageSOPClassUID == whole.SOPClassUID
+    (read,) = read_series([file])
+    np.testing.assert_array_equal(decode(read), values)
+    assert read.PatientName == whole.PatientName
+    (again,) = write_series([read], folder / "out")
+    assert dcmread(again).file_meta.TransferSyntaxUID == syntax, "with preamble and prefix"
+
+
+def test_a_file_that_does_not_say_how_it_is_coded_is_read(folder: Path) -> None:
+    content = encoded(mr_object())
+    content = content.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI", 1)
+    (folder / "1.dcm").write_bytes(content)
+    ((_, header),) = read_folder([folder]).series[mr_object().SeriesInstanceUID]
+    assert header.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+
+
+def test_a_derived_object_has_a_preamble_though_its_source_has_none() -> None:
+    sources = [
+        parse(BytesIO(bare(dataset, ImplicitVRLittleEndian, meta=False)))
+        for dataset in mr_series(2)
+    ]
+    derived = unchanged(sources).datasets
+    for dataset in derived:
+        again = dcmread(BytesIO(encoded(dataset)))  # not forced
+        assert again.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+        assert again.file_meta.MediaStorageSOPClassUID == MRImageStorage
+
+
+NO_FILES: dict[str, bytes] = {
+    "two short tags": bytes.fromhex("0800 0500 0400 0000") + b"ISO ",
+    "tags that fall": bytes.fromhex("0800 0800 0200 0000") + b"A " + bytes.fromhex("0800 0500") * 4,
+    "an endless first value": bytes.fromhex("0800 0500 ffffff7f") + bytes(600),
+    "another group": bytes.fromhex("1000 1000 0200 0000") + b"A " + bytes.fromhex("1000 2000") * 4,
+    "big endian without VR": bytes.fromhex("0008 0005 0000 0002") + b"A " + bytes(40),
+}
+
+
+@pytest.mark.parametrize("name", NO_FILES)
+def test_what_only_begins_like_a_data_set_is_no_dicom(folder: Path, name: str) -> None:
+    (folder / "notes").write_bytes(NO_FILES[name])
+    (ignored,) = read_folder([folder]).ignored
+    assert (ignored.code, ignored.reason) == ("not_dicom", "not a DICOM file")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("length", [60, 200, 700])
+def test_a_file_without_preamble_that_is_cut_short_is_damaged(folder: Path, length: int) -> None:
+    content = bare(mr_object(), ImplicitVRLittleEndian, meta=False)
+    (folder / "image").write_bytes(content[:length])
+    (lost,) = read_folder([folder]).losses
+    assert lost.code == "damaged_file"
 
 
 def test_a_file_that_vanished_is_named(folder: Path) -> None:

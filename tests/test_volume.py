@@ -89,34 +89,6 @@ def test_bit_depths(*, bits: tuple[int, int], signed: bool) -> None:
     np.testing.assert_array_equal(source.volume, [d.pixel_array for d in series])
 
 
-def test_padding_is_set_aside() -> None:
-    pixels = np.arange(24).reshape(2, 3, 4)
-    pixels[0, 0, :] = -2000
-    series = mr_series(pixels=pixels, bits=(16, 16), signed=True)
-    for dataset in series:
-        dataset.add_new("PixelPaddingValue", "SS", -2000)
-    source = read_volume(series)
-    assert source.padding.sum() == 4
-    assert (source.volume[source.padding] == 0).all()
-
-
-def test_a_padding_range() -> None:
-    pixels = np.arange(24).reshape(2, 3, 4)
-    pixels[0, 0] = [-1500, -2000, -1000, -3]
-    series = mr_series(pixels=pixels, bits=(16, 16), signed=True)
-    for dataset in series:
-        dataset.add_new("PixelPaddingValue", "SS", -2000)
-        dataset.add_new("PixelPaddingRangeLimit", "SS", -3)
-    assert read_volume(series).padding.sum() == 4
-
-
-def test_a_padding_value_of_zero_is_plain_background() -> None:
-    series = mr_series(2, pixels=np.zeros((2, 3, 4), dtype=int))
-    for dataset in series:
-        dataset.add_new("PixelPaddingValue", "US", 0)
-    assert not read_volume(series).padding.any()
-
-
 def _truncate(dataset: Dataset) -> None:
     dataset.PixelData = dataset.PixelData[:-8]
 
@@ -202,7 +174,6 @@ BAD: list[tuple[str, Callable[[Dataset], None]]] = [
     ("pixel_description", put(BitsAllocated=1)),
     ("pixel_description", put(BitsAllocated=64)),
     ("pixel_description", put(BitsAllocated=None)),
-    ("pixel_description", put(HighBit=15)),
     ("pixel_description", put(PixelRepresentation=None)),
     ("pixel_description", put(PixelRepresentation=2)),
     ("pixel_description", put(Rows=None)),

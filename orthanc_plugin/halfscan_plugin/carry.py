@@ -7,14 +7,12 @@ words (`WRITTEN`). Private attributes stay out unless `private.ALLOWED` names th
 
 import contextlib
 import copy
-import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from pydicom import DataElement, Dataset
-from pydicom.charset import convert_encodings
 from pydicom.datadict import keyword_for_tag
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -24,9 +22,11 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, PersonName
 
 from halfscan_plugin import private
-from halfscan_plugin.headers import element, texts
+from halfscan_plugin.charsets import UNKNOWN_CHARACTER, character_sets
+from halfscan_plugin.headers import element, text
+from halfscan_plugin.overlays import overlay_elements
 
-__all__ = ["DROPPED", "MAPPED", "WRITTEN", "Carrier", "character_sets", "encodable"]
+__all__ = ["DROPPED", "MAPPED", "WRITTEN", "Carrier"]
 
 # What described the source's pixels, bytes or place, on any level of nesting.
 DROPPED = (
@@ -71,13 +71,13 @@ WRITTEN = (
     "DerivationCodeSequence",
     "SourceImageSequence",
     "ContributingEquipmentSequence",
+    "BitsStored",
     "HighBit",
 )
 # UIDs that tie objects together: those of derived objects must be their own.
 MAPPED = ("ConcatenationUID", "SOPInstanceUIDOfConcatenationSource")
 _DROPPED = frozenset[str | BaseTag](DROPPED)
 SPECIFIC_CHARACTER_SET = 0x00080005
-UNKNOWN_CHARACTER = "\ufffd"
 # Bytes of one number, for value representations whose bytes pydicom hands over as they are.
 BYTES_A_NUMBER = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
@@ -103,13 +103,19 @@ class Carrier:
         What comes back can be written as Explicit VR Little Endian.
         """
         left: set[str | BaseTag] = {*DROPPED, *WRITTEN, *leave}
-        left.update(_embedded_overlays(source))
+        left.update(overlay_elements(source))  # `overlays` writes them anew
         header = self.copy(source, frozenset(left))
         known = character_sets(source)
-        if not known and header.pop("SpecificCharacterSet", None):
+        if not known and text(header, "SpecificCharacterSet"):
+            del header.SpecificCharacterSet
             self._note(BaseTag(SPECIFIC_CHARACTER_SET))
         self._leave_out_unwritable(header, known)
         return header
+
+    def note_texts(self, tags: Iterable[BaseTag]) -> None:
+        """Remember texts that lose characters."""
+        for tag in tags:
+            self._note(tag)
 
     def copy(self, source: Dataset, leave: frozenset[str | BaseTag] = _DROPPED) -> Dataset:
         """Copy a data set and what is nested in it, but for `leave` and private attributes."""
@@ -200,49 +206,6 @@ class Carrier:
         self.left_out[_name(tag)] = None
 
 
-def character_sets(source: Dataset) -> list[str]:
-    """Give the values of SpecificCharacterSet; none where they are no character sets."""
-    found = texts(source, "SpecificCharacterSet")
-    # What pydicom and Python's codecs raise depends on what is wrong with a name.
-    with contextlib.suppress(Exception):
-        for encoding in convert_encodings(found):
-            "A".encode(encoding)
-        return found
-    return []
-
-
-def encodable(written: str, charsets: list[str]) -> str:
-    """Write a text in the characters that an object's Specific Character Set has.
-
-    Parameters
-    ----------
-    written : str
-        Any text.
-    charsets : list of str
-        Values of SpecificCharacterSet; none means the default repertoire, which is ASCII
-        (PS3.3 C.12.1.1.2).
-
-    Returns
-    -------
-    str
-        What cannot be written becomes its base letter, or a question mark.
-    """
-    encodings = convert_encodings(charsets) if charsets else ["ascii"]
-    return "".join(c if _can(c, encodings) else _plain(c) for c in written)
-
-
-def _can(character: str, encodings: list[str]) -> bool:
-    for encoding in encodings:
-        # pydicom's name of the default repertoire is Latin-1, which has more than the standard.
-        codec = "ascii" if encoding == "iso8859" else encoding
-        try:
-            character.encode(codec)
-        except UnicodeEncodeError:
-            continue
-        return True
-    return False
-
-
 def _can_be_swapped(found: DataElement) -> bool:
     """Tell whether big-endian bytes can be turned round: nobody knows what unknown ones hold."""
     size = BYTES_A_NUMBER.get(found.VR, 1)
@@ -250,27 +213,11 @@ def _can_be_swapped(found: DataElement) -> bool:
     return whole and found.VR != "UN"
 
 
-def _plain(character: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", character)
-    return "".join(c for c in decomposed if c.isascii() and c.isprintable()) or "?"
-
-
 def _question_marks(value: Any) -> Any:
     if isinstance(value, MultiValue | list):
         return [_question_marks(one) for one in value]
     written = str(value).replace(UNKNOWN_CHARACTER, "?")
     return PersonName(written) if isinstance(value, PersonName) else written
-
-
-def _embedded_overlays(source: Dataset) -> Iterator[BaseTag]:
-    """Find the overlays that lie in unused bits of the source's pixels (PS3.5 section 8.1.2).
-
-    The derived pixels have no such bits: what described them goes too.
-    """
-    for group in range(0x6000, 0x6020, 2):
-        position = element(source, BaseTag(group << 16 | 0x0102))
-        if position is not None and position.value and (group << 16 | 0x3000) not in source:
-            yield from (tag for tag in source.keys() if tag.group == group)  # noqa: SIM118  (Dataset)
 
 
 def _is_writable(header: Dataset, charsets: list[str]) -> bool:

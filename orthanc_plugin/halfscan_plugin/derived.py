@@ -29,9 +29,11 @@ import numpy.typing as npt
 from pydicom import Dataset, FileMetaDataset, dcmwrite
 from pydicom.config import disable_value_validation
 from pydicom.sequence import Sequence as DicomSequence
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ExplicitVRBigEndian, generate_uid
 
-from halfscan_plugin.carry import MAPPED, WRITTEN, Carrier, character_sets, encodable
+from halfscan_plugin.carry import MAPPED, WRITTEN, Carrier
+from halfscan_plugin.charsets import character_sets, encodable, is_encodable, keep_texts
 from halfscan_plugin.encode import Syntax, lossy_attributes, set_pixels, target_syntax
 from halfscan_plugin.enhanced import is_enhanced
 from halfscan_plugin.headers import element, items, printable, text, texts, uid
@@ -42,6 +44,8 @@ from halfscan_plugin.multiframe import (
     keep_frames,
     renumber_concatenations,
 )
+from halfscan_plugin.overlays import add_overlay_data, embedded_overlays
+from halfscan_plugin.pixels import cells_of
 from halfscan_plugin.references import PROCESSING_EQUIPMENT, SMOOTHING, code, put, source_image
 from halfscan_plugin.volume import SeriesVolume, stored_object
 
@@ -247,24 +251,41 @@ class Derivation:
         datasets, clipped, notes = [], 0, Counter[str]()
         # What a source's values break of the standard is the source's own affair: they stay.
         with disable_value_validation():
-            for index, original in enumerate(self._source.sources):
-                carrier = Carrier(_is_big_endian(original))
-                derived = _header(original, carrier, identity)
-                derived.SeriesInstanceUID = self.series_uid(series_number)
-                derived.SeriesNumber = series_number
-                derived.SeriesDescription = _description(original, self._description)
-                self._describe(derived, index)
-                pixels, beyond = stored_object(self._source, self._result, index)
+            for index in range(len(self._source.sources)):
+                derived, beyond, said = self._object(index, series_number, identity)
                 clipped += beyond
-                notes.update(_set_pixels(derived, pixels, original, self._syntax))
-                notes.update(f"{name} could not be carried over whole" for name in carrier.left_out)
+                notes.update(said)
                 datasets.append(derived)
         renumber_concatenations(datasets)
-        counted = (
-            f"{note} (in {n} of {len(datasets)} objects)" for note, n in sorted(notes.items())
+        total = len(datasets)
+        counted = (f"{note} (in {n} of {total} objects)" for note, n in sorted(notes.items()))
+        return DerivedSeries(
+            self.series_uid(series_number), tuple(datasets), clipped, tuple(counted)
         )
-        uid_of_series = self.series_uid(series_number)
-        return DerivedSeries(uid_of_series, tuple(datasets), clipped, tuple(counted))
+
+    def _object(
+        self, index: int, series_number: int, identity: list[str]
+    ) -> tuple[Dataset, int, list[str]]:
+        """Write one object; give the pixels that were clipped and what could not be kept too."""
+        original = self._source.sources[index]
+        carrier = Carrier(_is_big_endian(original))
+        derived = _header(original, carrier, identity)
+        derived.SeriesInstanceUID = self.series_uid(series_number)
+        derived.SeriesNumber = series_number
+        derived.SeriesDescription = _description(original, self._description)
+        self._describe(derived, index)
+        notes = []
+        if embedded_overlays(original):
+            add_overlay_data(derived, original, cells_of(original))
+            notes.append("overlays in unused bits of the pixels are carried over as OverlayData")
+        pixels, clipped = stored_object(self._source, self._result, index)
+        derived.BitsStored = self._source.bits[index]
+        notes += _set_pixels(derived, pixels, original, self._syntax)
+        carrier.note_texts(keep_texts(derived, character_sets(derived)))
+        if self._description is None:
+            carrier.note_texts(_unwritable(original, "SeriesDescription"))
+        notes += [f"{name} could not be carried over whole" for name in carrier.left_out]
+        return derived, clipped, notes
 
     def _identity(self, series_number: int) -> list[str]:
         # An archive keeps what it has under a UID: whatever changes the objects changes their UIDs.
@@ -388,6 +409,12 @@ def _description(source: Dataset, description: str | None) -> str:
     name = description or f"{text(source, 'SeriesDescription') or 'MR'} HS"
     name = _printable(name.replace("\\", "/"), source)
     return name if len(name) <= LONGEST_LO else name[: LONGEST_LO - 3] + " HS"
+
+
+def _unwritable(source: Dataset, keyword: str) -> list[BaseTag]:
+    """Give the tag of a text of the source that loses characters where we make it our own."""
+    kept = is_encodable(text(source, keyword), character_sets(source))
+    return [] if kept else [Tag(keyword)]
 
 
 def _printable(written: str, source: Dataset) -> str:

@@ -7,11 +7,18 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 from halfscan_plugin.acquisition import MR_IMAGES
 from halfscan_plugin.errors import BadInput
@@ -23,6 +30,10 @@ __all__ = ["Folder", "Ignored", "parse", "read_folder", "read_series", "write_se
 
 DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 HEAD = 4096  # bytes in which the transfer syntax stands
+PREAMBLE, PREFIX = 128, b"DICM"
+# Groups with which a file without preamble begins: meta information, or the data set itself.
+FIRST_GROUPS = (0x0002, 0x0008)
+LONGEST_FIRST = 1024  # bytes of its first value: a length, a version, a character set, a type
 SMALL_INFLATED, MOST_INFLATION = 2**26, 50  # bytes; MR images shrink to a half or a third
 CHUNK = 2**20
 # Names that only DICOM files have: one of them that is none has lost its beginning.
@@ -130,6 +141,9 @@ def read_folder(
 def parse(source: Path | BinaryIO, *, pixels: bool = True) -> Dataset:
     """Parse one DICOM file.
 
+    Files without preamble, or without all of their meta information (PS3.10 section 7.1 asks for
+    both), are read too, as Orthanc reads them.
+
     Parameters
     ----------
     source : Path or binary file object
@@ -144,14 +158,18 @@ def parse(source: Path | BinaryIO, *, pixels: bool = True) -> Dataset:
         grow beyond all measure when it is inflated.
     """
     try:
+        bare = _is_bare(_head(source))
         _check_deflated(source)
-        return dcmread(source, stop_before_pixels=not pixels)
+        dataset = dcmread(source, stop_before_pixels=not pixels, force=bare)
     except InvalidDicomError as error:
         raise UnreadableSeries("damaged_file", "not a DICOM file") from error
     except (MemoryError, UnreadableSeries):
         raise
     except Exception as error:  # pydicom raises all kinds of exceptions on damaged bytes
         raise UnreadableSeries("damaged_file", f"cannot be parsed: {error}") from error
+    if not text(dataset.file_meta, "TransferSyntaxUID"):
+        _name_syntax(dataset)
+    return dataset
 
 
 def read_series(files: Sequence[Path]) -> list[Dataset]:
@@ -216,6 +234,55 @@ def _write_series(datasets: Sequence[Dataset], folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+def _head(source: Path | BinaryIO) -> bytes:
+    """Give the first bytes of a file, and leave it as it was."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return file.read(HEAD)
+    place = source.tell()
+    head = source.read(HEAD)
+    source.seek(place)
+    return head
+
+
+def _is_bare(head: bytes) -> bool:
+    """Tell a data set without preamble from any other file by its first two elements."""
+    if head[PREAMBLE:].startswith(PREFIX):
+        return False
+    first = _element_at(head, 0)
+    if first is None or first[0] >> 16 not in FIRST_GROUPS or first[1] > LONGEST_FIRST:
+        return False
+    second = _element_at(head, first[1])
+    return second is not None and first[0] < second[0] < (first[0] >> 16) + 0x40 << 16
+
+
+def _element_at(head: bytes, place: int) -> tuple[int, int] | None:
+    """Read the tag of an element and where it ends; None where no element can stand."""
+    start = head[place : place + 12]
+    if len(start) < 12:
+        return None
+    # Both groups are below 256: which of their bytes is zero tells the byte order.
+    order: Literal["big", "little"] = "big" if start[0] == 0 else "little"
+    tag = int.from_bytes(start[:2], order) << 16 | int.from_bytes(start[2:4], order)
+    vr = start[4:6].decode("latin-1")
+    if vr not in STANDARD_VR:
+        if order == "big":  # there is no implicit VR in this order
+            return None
+        return tag, place + 8 + int.from_bytes(start[4:8], order)
+    if vr in EXPLICIT_VR_LENGTH_32:
+        return tag, place + 12 + int.from_bytes(start[8:12], order)
+    return tag, place + 8 + int.from_bytes(start[6:8], order)
+
+
+def _name_syntax(dataset: Dataset) -> None:
+    """Write down how an object was read whose meta information does not say it, and what it is."""
+    implicit, little = dataset.original_encoding
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax if little else ExplicitVRBigEndian
+    if "MediaStorageSOPClassUID" not in dataset.file_meta:
+        dataset.file_meta.MediaStorageSOPClassUID = uid(dataset, "SOPClassUID")
+
+
 def _check_deflated(source: Path | BinaryIO) -> None:
     """Refuse a deflated object (PS3.5 section A.5) that inflates to more than any image does.
 
@@ -229,7 +296,8 @@ def _check_deflated(source: Path | BinaryIO) -> None:
     head = source.read(HEAD)
     if DEFLATED in head:
         # Preamble, prefix and (0002,0000), whose value is the length of the rest of the group.
-        start = 144 + int.from_bytes(head[140:144], "little")
+        meta = PREAMBLE + len(PREFIX) if head[PREAMBLE:].startswith(PREFIX) else 0
+        start = meta + 12 + int.from_bytes(head[meta + 8 : meta + 12], "little")
         source.seek(place + start)
         deflated = source.read()
         most = max(SMALL_INFLATED, MOST_INFLATION * len(deflated))
@@ -255,8 +323,6 @@ def _unreadable(file: Path, error: UnreadableSeries) -> Ignored:
 def _problem(file: Path, header: Dataset, seen: dict[str, Path]) -> Ignored | None:
     """Say why a file is no object of a series, or one that was read already."""
     missing = [name for name in ("SeriesInstanceUID", "SOPInstanceUID") if not text(header, name)]
-    if not text(header.file_meta, "TransferSyntaxUID"):
-        missing.append("TransferSyntaxUID")
     if missing:
         kind = uid(header.file_meta, "MediaStorageSOPClassUID")
         if kind == MediaStorageDirectoryStorage:

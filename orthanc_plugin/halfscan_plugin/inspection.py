@@ -85,7 +85,7 @@ def inspect_series(
         ``warnings``.
     """
     acquisition, decision = judge(headers, rules)
-    first = headers[0]
+    first = set_aside(headers)[0][0]
     stacks = decision.stacks or _stacks(headers)
     return {
         "series_instance_uid": text(first, "SeriesInstanceUID"),

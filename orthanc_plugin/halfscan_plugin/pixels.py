@@ -1,6 +1,8 @@
 """Pixels of one object: what its header must say, and what its bytes hold (PS3.3 C.7.6.3)."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,26 @@ from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless
 
 from halfscan_plugin.codestream import announced_size
 from halfscan_plugin.errors import UnreadableSeries
-from halfscan_plugin.headers import element, integer, text, uid
+from halfscan_plugin.headers import as_number, element, integer, text, uid
+from halfscan_plugin.overlays import embedded_bits
 
-__all__ = ["Stored", "check_header", "decode", "holds_something", "padding_of"]
+__all__ = [
+    "Excess",
+    "Stored",
+    "cells_of",
+    "check_header",
+    "decode",
+    "empty_padding",
+    "excess_of",
+    "holds_something",
+    "padding_of",
+    "pixel_warnings",
+    "value_range",
+]
 
 Stored = npt.NDArray[np.integer[Any]]  # (frame, row, column)
 
@@ -26,7 +41,27 @@ GREY = {"MONOCHROME1", "MONOCHROME2"}
 MOST_PIXELS = 2**29  # of an object: 2,000 volumes of 64 slices with 64 x 64 pixels
 # No image gives so many pixels for a compressed byte, but for small ones that hold nothing.
 SMALL_PIXELS, MOST_PIXELS_PER_BYTE = 2**24, 1000
+AREA = (3, 3)  # of padding, the smallest [pixels]
 MOST_TILES = 4096  # of a JPEG 2000 image; scanners write one
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Pixels of an object that BitsStored cannot hold.
+
+    Parameters
+    ----------
+    pixels : int
+        How many.
+    furthest : int
+        The value that is furthest off.
+    bits : int
+        So many hold them all.
+    """
+
+    pixels: int
+    furthest: int
+    bits: int
 
 
 def check_header(dataset: Dataset) -> None:
@@ -63,6 +98,11 @@ def check_header(dataset: Dataset) -> None:
 def decode(dataset: Dataset) -> Stored:
     """Decode the pixels of an object whose header was checked.
 
+    Unused bits of a pixel cell may hold anything (PS3.5 section 8.1.1). Those that the header
+    calls an overlay are taken away, and a sign that was not extended into them is. Whatever else
+    is there is part of the value: scanners write more than their BitsStored, and to mask it would
+    turn the brightest pixels dark.
+
     Parameters
     ----------
     dataset : Dataset
@@ -71,13 +111,22 @@ def decode(dataset: Dataset) -> Stored:
     Returns
     -------
     ndarray of integers, shape (frame, row, column)
-        As stored; one frame for a classic object.
+        As stored; one frame for a classic object. `excess_of` tells what is beyond BitsStored.
 
     Raises
     ------
     UnreadableSeries
-        ``unsupported_transfer_syntax``, or ``damaged_pixels``.
+        ``unsupported_transfer_syntax``, ``damaged_pixels``, or ``pixel_description`` where HighBit
+        and the pixels leave open which bits hold the values.
     """
+    cells = cells_of(dataset)
+    values = _values(dataset, cells)
+    _check_high_bit(dataset, values)
+    return values
+
+
+def cells_of(dataset: Dataset) -> Stored:
+    """Decode the pixel cells of an object, unused bits included; as `decode`."""
     name = text(dataset, "SOPInstanceUID")
     syntax = uid(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID")
     plugin = _plugin(syntax)
@@ -90,7 +139,7 @@ def decode(dataset: Dataset) -> Stored:
     try:
         if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
             _check_codestreams(dataset, syntax, shape)
-        pixels = pixel_array(dataset, decoding_plugin=plugin)
+        pixels = pixel_array(dataset, decoding_plugin=plugin, correct_unused_bits=False)
     except MemoryError:
         raise
     except Exception as error:  # decoders raise whatever the libraries below them raise
@@ -103,27 +152,104 @@ def decode(dataset: Dataset) -> Stored:
             f"instance {name}: pixels form {pixels.shape} of {pixels.dtype}, "
             f"not {shape[0]} x {shape[1]} x {shape[2]} integers",
         )
-    _check_range(dataset, pixels, name)
-    found: Stored = pixels.reshape(shape)
-    return found
+    cells: Stored = pixels.reshape(shape)
+    return cells
 
 
 def padding_of(dataset: Dataset, stored: Stored) -> npt.NDArray[np.bool_]:
-    """Find the pixels that PixelPaddingValue marks (PS3.3 C.7.5.1.1.2)."""
-    value = integer(dataset, "PixelPaddingValue")
-    # Scanners also write a padding value of 0 for plain background, where noise is
-    # information: only values outside what a magnitude can take are holes in the image.
-    if value is None or value >= 0:
-        return np.zeros(stored.shape, dtype=np.bool_)
-    limit = integer(dataset, "PixelPaddingRangeLimit")
+    """Find the pixels that PixelPaddingValue marks (PS3.3 C.7.5.1.1.2).
+
+    The value is written in the pixels' own bits, whatever value representation it has: 63536 is
+    -2000 where pixels are signed, and the other way round.
+    """
+    nothing = np.zeros(stored.shape, dtype=np.bool_)
+    value = _in_cells(_padding_number(dataset, "PixelPaddingValue"), stored.dtype)
+    if value is None:
+        return nothing
+    limit = _in_cells(_padding_number(dataset, "PixelPaddingRangeLimit"), stored.dtype)
     low, high = sorted((value, value if limit is None else limit))
-    return np.asarray((stored >= low) & (stored <= high), dtype=np.bool_)
+    marked = (stored >= low) & (stored <= high)
+    bits = int(dataset.BitsStored)
+    if not marked.any() and low == high > value_range(bits, signed=False)[1]:
+        # A negative value in unsigned pixels, cut to their bits.
+        marked = stored == low % 2**bits
+    return np.asarray(marked, dtype=np.bool_)
+
+
+def empty_padding(stored: Stored, padding: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Choose the padding of one image that is shown empty: areas, and values beyond the image's.
+
+    A padding value that the image has too, such as 0 in the noise of air, marks single pixels
+    there: a hole for each would disturb the noise around them.
+    """
+    inside = stored[~padding]
+    if inside.size in {0, stored.size}:
+        return padding
+    beyond = (stored < inside.min()) | (stored > inside.max())
+    return np.asarray(padding & (beyond | _areas(padding)), dtype=np.bool_)
+
+
+def value_range(bits: int, *, signed: bool) -> tuple[int, int]:
+    """Give the smallest and the largest value that so many bits hold."""
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def excess_of(dataset: Dataset, stored: Stored, padding: npt.NDArray[np.bool_]) -> Excess | None:
+    """Find the pixels that BitsStored cannot hold, but for padding; None if there are none."""
+    signed, bits = dataset.PixelRepresentation == 1, int(dataset.BitsStored)
+    low, high = value_range(bits, signed=signed)
+    beyond = stored[((stored < low) | (stored > high)) & ~padding]
+    if beyond.size == 0:
+        return None
+    ends = int(beyond.min()), int(beyond.max())
+    while not all(low <= end <= high for end in ends):
+        bits += 1
+        low, high = value_range(bits, signed=signed)
+    return Excess(beyond.size, max(ends, key=abs), bits)
 
 
 def holds_something(dataset: Dataset, keyword: str) -> bool:
     """Tell whether an attribute is there and not empty, be it readable or not."""
     item = dataset.get_item(keyword)
     return item is not None and item.value not in (None, b"", "")
+
+
+def pixel_warnings(
+    sources: Sequence[Dataset], excesses: Sequence[Excess | None]
+) -> tuple[str, ...]:
+    """Tell of the objects whose pixels do not fit what their headers say of bits."""
+    warnings = []
+    wrong = [d for d in sources if integer(d, "HighBit") not in {None, int(d.BitsStored) - 1}]
+    if wrong:
+        warnings.append(
+            f"HighBit is {wrong[0].HighBit} in instance {wrong[0].SOPInstanceUID}, BitsStored "
+            f"{wrong[0].BitsStored}: HighBit is not used (in {len(wrong)} of {len(sources)} "
+            "objects)"
+        )
+    known = [(e, d) for e, d in zip(excesses, sources, strict=True) if e is not None]
+    if known:
+        worst, dataset = max(known, key=lambda pair: abs(pair[0].furthest))
+        bits = int(dataset.BitsStored)
+        low, high = value_range(bits, signed=dataset.PixelRepresentation == 1)
+        warnings.append(
+            f"pixels beyond BitsStored: {sum(e.pixels for e, _ in known)}, up to {worst.furthest} "
+            f"in instance {dataset.SOPInstanceUID}, where {bits} bits hold {low} to {high} (in "
+            f"{len(known)} of {len(sources)} objects); they count as they are, and BitsStored of "
+            f"the derived object is {worst.bits}"
+        )
+    return tuple(warnings)
+
+
+def _areas(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Give the parts of a mask that squares of `AREA` within it cover."""
+    covered = np.zeros_like(mask)
+    if min(mask.shape) < max(AREA):
+        return covered
+    squares = np.lib.stride_tricks.sliding_window_view(mask, AREA).all(axis=(2, 3))
+    rows, columns = squares.shape
+    for row, column in np.ndindex(AREA):
+        covered[row : row + rows, column : column + columns] |= squares
+    return covered
 
 
 def _frames(dataset: Dataset) -> int:
@@ -151,7 +277,7 @@ def _plugin(syntax: UID) -> str | None:
 
 def _check_pixel_description(dataset: Dataset, name: str) -> None:
     allocated, stored = _count(dataset, "BitsAllocated"), _count(dataset, "BitsStored")
-    high, signed = integer(dataset, "HighBit"), _count(dataset, "PixelRepresentation")
+    signed = _count(dataset, "PixelRepresentation")
     problem = None
     if not all((_count(dataset, keyword) or 0) > 0 for keyword in ("Rows", "Columns")):
         problem = "Rows and Columns are missing"
@@ -159,8 +285,6 @@ def _check_pixel_description(dataset: Dataset, name: str) -> None:
         problem = f"BitsAllocated must be 8, 16 or 32, got {allocated}"
     elif stored is None or not 1 <= stored <= allocated:
         problem = f"BitsStored must be 1 to {allocated}, got {stored}"
-    elif high not in {None, stored - 1}:
-        problem = f"HighBit must be BitsStored - 1, got {high}"
     elif signed not in {0, 1}:
         problem = f"PixelRepresentation must be 0 or 1, got {signed}"
     elif _frames(dataset) < 1 or _frames(dataset) != (integer(dataset, "NumberOfFrames") or 1):
@@ -203,15 +327,58 @@ def _check_codestreams(dataset: Dataset, syntax: UID, shape: tuple[int, int, int
         raise ValueError(f"{frames} frames, NumberOfFrames is {shape[0]}")
 
 
-def _check_range(dataset: Dataset, pixels: Stored, name: str) -> None:
-    bits = int(dataset.BitsStored)
-    low, high = (0, 2**bits - 1)
-    if dataset.PixelRepresentation == 1:
-        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    found = (int(pixels.min()), int(pixels.max()))
-    if found[0] < low or found[1] > high:
+def _values(dataset: Dataset, cells: Stored) -> Stored:
+    """Take the values out of pixel cells."""
+    signed, bits = dataset.PixelRepresentation == 1, int(dataset.BitsStored)
+    overlays = embedded_bits(dataset)
+    low, high = value_range(bits, signed=signed)
+    smallest, largest = int(cells.min()), int(cells.max())
+    if not overlays and low <= smallest and largest <= high:
+        return cells
+    if not signed:
+        return cells & ~cells.dtype.type(overlays)
+    if overlays or (low <= smallest and largest < 2**bits):
+        unused = cells.dtype.itemsize * 8 - bits
+        return (cells << unused) >> unused
+    return cells
+
+
+def _check_high_bit(dataset: Dataset, values: Stored) -> None:
+    """Refuse values that HighBit moves to other bits of a cell, if it is not wrong itself."""
+    high, bits = integer(dataset, "HighBit"), int(dataset.BitsStored)
+    shift = 0 if high is None else high + 1 - bits
+    if shift <= 0:
+        return
+    within = value_range(bits, signed=dataset.PixelRepresentation == 1)
+    beyond = int(values.min()) < within[0] or int(values.max()) > within[1]
+    # What lies in the bits below would be lost by the shift: it is image.
+    below = values.any() and not (values & (2 ** min(shift, bits) - 1)).any()
+    if beyond or below:
         raise UnreadableSeries(
             "pixel_description",
-            f"instance {name}: pixels reach from {found[0]} to {found[1]}, "
-            f"BitsStored {bits} holds {low} to {high}",
+            f"instance {text(dataset, 'SOPInstanceUID')}: HighBit must be BitsStored - 1, got "
+            f"{high} with {bits}, and the pixels leave open which bits hold their values",
         )
+
+
+def _padding_number(dataset: Dataset, keyword: str) -> int | None:
+    """Read a padding value, whatever its value representation."""
+    found = element(dataset, keyword)
+    if found is None:
+        return None
+    if isinstance(found.value, bytes):
+        little = (
+            uid(getattr(dataset, "file_meta", Dataset()), "TransferSyntaxUID")
+            != ExplicitVRBigEndian
+        )
+        known = len(found.value) in {1, 2, 4}
+        return int.from_bytes(found.value, "little" if little else "big") if known else None
+    value = as_number(found.value)
+    return int(value) if value is not None and value == int(value) else None
+
+
+def _in_cells(value: int | None, dtype: np.dtype[np.integer[Any]]) -> int | None:
+    """Give a padding value of 16 bits as pixels of a type hold it; None where they cannot."""
+    ends = np.iinfo(dtype)
+    readings = () if value is None else (value, value - 2**16, value + 2**16)
+    return next((reading for reading in readings if ends.min <= reading <= ends.max), None)

@@ -200,6 +200,7 @@ class Engine:
                 *beside,
                 *result.quality.warnings,
                 *geometry,
+                *source.warnings,
                 *_clipped(series),
                 *series.notes,
             ),
@@ -227,7 +228,7 @@ class Engine:
 
 
 def _check_again(datasets: Sequence[Dataset]) -> None:
-    """Look at whole objects: an archive tells headers without their private elements."""
+    """Look again: the objects that were fetched may be others than those that were decided on."""
     excluded = find_exclusion(datasets)
     if excluded is not None:
         raise UnreadableSeries(excluded.code, excluded.reason)

@@ -19,7 +19,18 @@ from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.geometry import sort_slices, split
 from halfscan_plugin.headers import number, text
 from halfscan_plugin.mosaic import Layout, is_mosaic, layout_of
-from halfscan_plugin.pixels import Stored, check_header, decode, holds_something, padding_of
+from halfscan_plugin.pixels import (
+    Excess,
+    Stored,
+    check_header,
+    decode,
+    empty_padding,
+    excess_of,
+    holds_something,
+    padding_of,
+    pixel_warnings,
+    value_range,
+)
 from halfscan_plugin.slices import Slice, Stack
 
 __all__ = [
@@ -33,6 +44,9 @@ __all__ = [
 
 Image = npt.NDArray[np.float32]  # (row, column)
 Volume = npt.NDArray[np.float32]  # (slice, row, column)
+# Of the pixels of a slice. Interpolation makes a few of a magnitude negative; half of the noise is
+# negative in images that keep the sign.
+MOST_NEGATIVE = 0.1
 MOST_PIXELS = 2**29  # of a series: 4 GiB as floats with the stored values and the padding
 
 
@@ -53,12 +67,17 @@ class SeriesVolume:
     stored : ndarray of integers, shape (slice, row, column)
         Pixel values as the objects store them.
     padding : ndarray of bool, same shape
-        Pixels that hold no image (PixelPaddingValue).
+        Pixels that hold no image and stay as they are: those of PixelPaddingValue, and single
+        negative ones, which no magnitude has.
     slopes : ndarray, float64, shape (slice,)
         What one step of a stored value adds to the volume: RescaleSlope (PS3.3 C.11.1), negative
         where the values are turned over.
     intercepts : ndarray, float64, shape (slice,)
         RescaleIntercept.
+    bits : tuple of int
+        BitsStored of each object, or as many bits as its pixels need where they exceed it.
+    warnings : tuple of str
+        What is unusual about the pixels.
     darkest : float, optional
         In MONOCHROME1 more light is more signal: the rescaled values are turned over, and this
         one, the largest of the series, becomes 0.
@@ -71,6 +90,8 @@ class SeriesVolume:
     padding: npt.NDArray[np.bool_]
     slopes: npt.NDArray[np.float64]
     intercepts: npt.NDArray[np.float64]
+    bits: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
     darkest: float | None = None
 
     @property
@@ -83,15 +104,21 @@ class SeriesVolume:
         return len(self.stored)
 
     def __getitem__(self, index: int) -> Image:
-        """Give the values of one slice: float32, shape (row, column), padding set to 0."""
+        """Give the values of one slice: float32, shape (row, column), never negative.
+
+        Padding is 0, but for single pixels that have its value by chance: see `empty_padding`.
+        """
+        image = self.rescaled(index)
+        image[empty_padding(self.stored[index], self.padding[index])] = 0.0
+        return np.maximum(image, np.float32(0), out=image)
+
+    def rescaled(self, index: int) -> Image:
+        """Give the values of one slice with their sign, padding as any other pixel."""
         slope = self.slopes[index] if self.darkest is None else -self.slopes[index]
         with np.errstate(over="ignore"):
             exact = self.stored[index] * slope + self.intercepts[index]
             image: Image = np.asarray(exact, dtype=np.float32)
-        if self.darkest is not None:
-            image = np.float32(self.darkest) - image
-        image[self.padding[index]] = 0.0
-        return image
+        return image if self.darkest is None else np.float32(self.darkest) - image
 
     @property
     def volume(self) -> Volume:
@@ -132,8 +159,8 @@ def read_volume(datasets: Sequence[Dataset]) -> SeriesVolume:
     ------
     UnreadableSeries
         If the images differ in size, are not grey, are compressed in a way that nothing here can
-        decode, are cut short, hold negative values, if a header breaks a rule without which the
-        pixels have no meaning, or for a reason that `split` gives.
+        decode, are cut short, hold many negative values, if a header breaks a rule without which
+        the pixels have no meaning, or for a reason that `split` gives.
     """
     if not datasets:
         raise UnreadableSeries("no_pixels", "the series holds no objects")
@@ -143,25 +170,31 @@ def read_volume(datasets: Sequence[Dataset]) -> SeriesVolume:
     sources, stacks = _in_order(datasets, split(datasets))
     slices = tuple(place for stack in stacks for place in stack.slices)
     _check_sizes(sources, slices)
-    stored, padding = _pixels(sources, slices)
+    stored, padding, excesses = _pixels(sources, slices)
     slopes, intercepts = _rescale(sources, slices)
-    found = SeriesVolume(sources, slices, stacks, stored, padding, slopes, intercepts)
+    bits = tuple(
+        int(dataset.BitsStored) if excess is None else excess.bits
+        for dataset, excess in zip(sources, excesses, strict=True)
+    )
+    warnings = pixel_warnings(sources, excesses)
+    found = SeriesVolume(
+        sources, slices, stacks, stored, padding, slopes, intercepts, bits, warnings
+    )
+    _check_finite(found)
     if text(sources[0], "PhotometricInterpretation") == "MONOCHROME1":
         # PS3.3 C.7.6.3.1.2: the smallest value is shown white. What BitsStored could hold says
         # nothing about black: noise is measured from there, so it is the darkest pixel.
-        _check_finite(found)
         largest = [
-            np.max(found[index], where=~padding[index], initial=-np.inf)
+            np.max(found.rescaled(index), where=~padding[index], initial=-np.inf)
             for index in range(len(found))
         ]
-        found = replace(found, slopes=-slopes, darkest=float(max(largest)))
-    _check_finite(found)
-    lowest = min(float(found[index].min()) for index in range(len(found)))
-    if lowest < 0:
-        raise UnreadableSeries(
-            "negative_values", f"a magnitude image has no negative values, found {lowest:g}"
+        found = replace(
+            found,
+            slopes=-slopes,
+            darkest=max(map(float, filter(np.isfinite, largest)), default=0.0),
         )
-    return found
+        _check_finite(found)
+    return _negative_kept(found)
 
 
 def stored_values(source: SeriesVolume, result: Volume, index: int) -> tuple[Stored, int]:
@@ -186,19 +219,18 @@ def stored_values(source: SeriesVolume, result: Volume, index: int) -> tuple[Sto
     int
         How many pixels were clipped.
     """
-    dataset, padding = source.sources[source.slices[index].source], source.padding[index]
+    object_index, padding = source.slices[index].source, source.padding[index]
     change = np.subtract(result[index], source[index], dtype=np.float64)
     # Clipped first: a tiny RescaleSlope could exceed what an integer holds.
     with np.errstate(over="ignore"):
         steps = np.clip(np.rint(change / source.slopes[index]), -(2.0**40), 2.0**40)
     wanted = source.stored[index].astype(np.int64) + steps.astype(np.int64)
-    bits = int(dataset.BitsStored)
-    low, high = (0, 2**bits - 1)
-    if dataset.PixelRepresentation == 1:
-        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    wanted[padding] = source.stored[index][padding]
-    pixels = np.clip(wanted, low, high)
-    return pixels, int(np.count_nonzero(pixels != wanted))
+    signed = source.sources[object_index].PixelRepresentation == 1
+    pixels = np.clip(wanted, *value_range(source.bits[object_index], signed=signed))
+    clipped = int(np.count_nonzero((pixels != wanted) & ~padding))
+    # Padding may lie beyond what BitsStored holds.
+    pixels[padding] = source.stored[index][padding]
+    return pixels, clipped
 
 
 def stored_object(source: SeriesVolume, result: Volume, index: int) -> tuple[Stored, int]:
@@ -295,23 +327,60 @@ def _size(dataset: Dataset) -> tuple[int, int]:
 
 def _pixels(
     sources: Sequence[Dataset], slices: Sequence[Slice]
-) -> tuple[Stored, npt.NDArray[np.bool_]]:
+) -> tuple[Stored, npt.NDArray[np.bool_], list[Excess | None]]:
     """Decode each object once and lay its images where their slices are."""
     places: dict[int, list[tuple[int, int]]] = {}
     for index, place in enumerate(slices):
         places.setdefault(place.source, []).append((index, place.frame))
     stored: list[Stored] = [np.empty(0, dtype=np.int16)] * len(slices)
     padding: list[npt.NDArray[np.bool_]] = [np.empty(0, dtype=np.bool_)] * len(slices)
+    excesses = []
     for source, dataset in enumerate(sources):
         images = _images(dataset)
         holes = padding_of(dataset, images)
+        excesses.append(excess_of(dataset, images, holes))
         for index, frame in places[source]:
             stored[index], padding[index] = images[frame], holes[frame]
     values = np.stack(stored)
     # Nearly every series has none: no memory then, but for one value.
     if not any(holes.any() for holes in padding):
-        return values, np.broadcast_to(np.False_, values.shape)
-    return values, np.stack(padding)
+        return values, np.broadcast_to(np.False_, values.shape), excesses
+    return values, np.stack(padding), excesses
+
+
+def _negative_kept(source: SeriesVolume) -> SeriesVolume:
+    """Leave a few negative pixels, as interpolation makes them, as they are.
+
+    Raises
+    ------
+    UnreadableSeries
+        ``negative_values``, where a slice has more than a magnitude can have.
+    """
+    masks, slices, lowest = [], 0, (0.0, 0)
+    for index in range(len(source)):
+        image = source.rescaled(index)
+        negative = (image < 0) & ~source.padding[index]
+        masks.append(negative)
+        share = float(negative.mean())
+        if share > 0:
+            slices += 1
+            lowest = min(lowest, (float(np.min(image, where=negative, initial=0)), index))
+        if share > MOST_NEGATIVE:
+            raise UnreadableSeries(
+                "negative_values",
+                f"a magnitude image has no negative values, found {lowest[0]:g}: {share:.0%} of "
+                f"the pixels of slice {index + 1}, at most {MOST_NEGATIVE:.0%} pass",
+            )
+    if not slices:
+        return source
+    name = text(source.sources[source.slices[lowest[1]].source], "SOPInstanceUID")
+    warning = (
+        f"negative pixels: {sum(int(mask.sum()) for mask in masks)}, down to {lowest[0]:g} in "
+        f"instance {name} (in {slices} of {len(source)} slices); a magnitude has none, they stay "
+        "as they are"
+    )
+    padding = source.padding | np.stack(masks)
+    return replace(source, padding=padding, warnings=(*source.warnings, warning))
 
 
 def _images(dataset: Dataset) -> Stored:
@@ -348,7 +417,7 @@ def _rescale(
 
 def _check_finite(source: SeriesVolume) -> None:
     for index in range(len(source)):
-        if not np.isfinite(source[index]).all():
+        if not np.isfinite(source.rescaled(index)).all(where=~source.padding[index]):
             exact = source.stored[index] * source.slopes[index] + source.intercepts[index]
             raise UnreadableSeries(
                 "bad_rescale",
