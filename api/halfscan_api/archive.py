@@ -18,6 +18,7 @@ from pyorthanc import Orthanc
 
 from halfscan_api import multipart
 from halfscan_api.errors import HalfscanError, one_line
+from halfscan_api.retrying import BUSY, RetryingTransport
 from halfscan_api.settings import PREFIX, Settings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -97,6 +98,7 @@ class Archive:
             password=password,
             timeout=timeout_s,
             trust_env=False,
+            transport=RetryingTransport(),
             # Orthanc would compress every answer: ten times the time for an image.
             headers={"Accept-Encoding": "identity"},
             event_hooks={"response": [httpx.Response.raise_for_status]},
@@ -215,6 +217,8 @@ class Archive:
             log.warning("archive_refused", status=status, path=error.request.url.path)
             if status in {400, 404}:  # Orthanc's DICOMweb says either of what is not there
                 raise ImagesMissing(_MISSING) from None
+            if status in BUSY:
+                raise ArchiveUnavailable("the archive is busy: try again") from None
             raise ArchiveUnavailable("the archive does not answer as it should") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             log.warning("archive_unavailable", error=type(error).__name__, cause=one_line(error))
