@@ -111,7 +111,7 @@ def test_a_read_is_tried_again_on_a_connection_of_its_own(method: str, step: str
 def test_a_connection_that_was_closed_meanwhile_is_no_failure() -> None:
     with scripted("close") as server, client() as kept:
         assert [kept.get(server.url).status_code for _ in range(2)] == [200, 200]
-    assert [number for number, _ in server.requests][:1] == [1]
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("step", ["hang up", 503])
@@ -161,10 +161,6 @@ def test_the_waits_that_a_server_asks_for_add_up() -> None:
 # --- the archive --------------------------------------------------------------------------------
 
 
-def look_up(archive: Archive) -> object:
-    return archive.all_series()
-
-
 @pytest.mark.parametrize("step", ["hang up", "break off", 503])
 def test_the_archive_is_asked_again(step: str | int) -> None:
     with scripted(step, step) as server, closing(Archive(server.url)) as archive:
@@ -182,9 +178,12 @@ def test_the_archive_is_asked_again(step: str | int) -> None:
     ],
 )
 def test_an_archive_that_goes_on_so_is_unavailable(steps: tuple[str | int], said: str) -> None:
-    with scripted(*steps * 9) as server, closing(Archive(server.url)) as archive:
-        with pytest.raises(ArchiveUnavailable, match=said):
-            archive.all_series()
+    with (
+        scripted(*steps * 9) as server,
+        closing(Archive(server.url)) as archive,
+        pytest.raises(ArchiveUnavailable, match=said),
+    ):
+        archive.all_series()
     assert len(server.requests) == (1 if 500 in steps else 4)
 
 
@@ -193,7 +192,9 @@ def test_an_archive_that_is_away_is_said_within_the_bound() -> None:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         begun = time.monotonic()
-        with closing(Archive(url)) as archive:
-            with pytest.raises(ArchiveUnavailable, match="cannot be reached"):
-                archive.all_series()
+        with (
+            closing(Archive(url)) as archive,
+            pytest.raises(ArchiveUnavailable, match="cannot be reached"),
+        ):
+            archive.all_series()
     assert 2 < time.monotonic() - begun < 30  # 2.6 s, and a busy machine

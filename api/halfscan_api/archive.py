@@ -45,6 +45,7 @@ TIMEOUT_S = 60.0
 _KEY = "halfscan_archive"
 _PAGE = 1000
 _MISSING = "the archive does not hold these images: tell the coordinator"
+_MOVED = "the archive holds these images under another patient than before: tell the coordinator"
 _AMBIGUOUS = "the archive holds these images under several patients: tell the coordinator"
 
 
@@ -155,7 +156,7 @@ class Archive:
         if len(meant) != 1:
             uid = identity.series_instance_uid
             log.warning("series_not_found", series=uid, held=len(held), meant=len(meant))
-            raise ImagesMissing(_AMBIGUOUS if meant else _MISSING)
+            raise ImagesMissing(_AMBIGUOUS if meant else _MOVED if held else _MISSING)
         return meant[0]
 
     def series_of_uid(self, series_instance_uid: str) -> list[ArchivedSeries]:
