@@ -159,8 +159,10 @@ class PatientSearch:
             if not has_twin:
                 names.append(SeriesIdentity(uid, study_uid))
             known = _first_known(self.made.acquisition, names) or {}
-            values = {"acceleration_factor": known.get("in_plane_factor"), **facts.parameters}
-            parameters = {name: value for name, value in values.items() if value is not None}
+            parameters = dict(facts.parameters)
+            if known.get("in_plane_factor") is not None:
+                # The worker reads it where each vendor writes it.
+                parameters["acceleration_factor"] = known["in_plane_factor"]
             status = _first_known(self.made.status, names)
             facts = replace(facts, parameters=parameters)
             candidates.append(Candidate(one, facts, status, has_twin=has_twin))
