@@ -1,9 +1,9 @@
 """The archive, as the API reaches it: headers and pixels of series, through pyorthanc.
 
 Everything is read by Orthanc's identifiers, which follow from the patient, the study, the series
-and the instance: the same UIDs may stand under two patients. Orthanc decodes what is compressed. No
-text of Orthanc reaches a client: errors of its answers become the errors below, and the details
-stand in the log.
+and the instance: the same UIDs may stand under two patients. Orthanc decodes what is compressed,
+pydicom what Orthanc cannot. No text of Orthanc reaches a client: errors of its answers become the
+errors below, and the details stand in the log.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 from flask import Flask, current_app
+from pydicom.pixels import pixel_array
 from pyorthanc import Orthanc
 
 from halfscan_api.errors import HalfscanError, one_line
@@ -46,6 +47,11 @@ _KEY = "halfscan_archive"
 _PAGE = 1000
 _MISSING = "the archive does not hold these images: tell the coordinator"
 _MOVED = "the archive holds these images under another patient than before: tell the coordinator"
+_UNDECODABLE = (
+    "the archive holds these images in a form that cannot be decoded: tell the coordinator"
+)
+# What Orthanc answers where it cannot decode a frame: its codecs, or the file, do not allow it.
+_UNDECODED = frozenset({400, 500, 501})
 _AMBIGUOUS = "the archive holds these images under several patients: tell the coordinator"
 
 
@@ -238,9 +244,16 @@ class Archive:
         ------
         ImagesMissing, ArchiveUnavailable
         """
-        path = f"/instances/{orthanc_instance_id}/frames/{number - 1}/numpy"
+        path = f"{self._url}/instances/{orthanc_instance_id}"
         with self._errors():
-            answer = self._client.get(self._url + path, params={"rescale": "false"})
+            try:
+                answer = self._client.get(
+                    f"{path}/frames/{number - 1}/numpy", params={"rescale": "false"}
+                )
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in _UNDECODED:
+                    raise
+                return _decoded(self._client.get(f"{path}/file").content, number)
             values: npt.NDArray[Any] = np.load(io.BytesIO(answer.content), allow_pickle=False)
             return values
 
@@ -279,6 +292,16 @@ class Archive:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             log.warning("archive_not_understood", error=type(error).__name__)
             raise ArchiveUnavailable("the archive does not answer as it should") from None
+
+
+def _decoded(file: bytes, number: int) -> npt.NDArray[Any]:
+    """Decode a frame of a file, as Orthanc gives those that it can decode."""
+    try:
+        values = pixel_array(io.BytesIO(file), index=number - 1, raw=True)
+    except Exception as error:  # noqa: BLE001 - each decoder has errors of its own
+        log.warning("frame_not_decoded", error=type(error).__name__)
+        raise ImagesMissing(_UNDECODABLE) from None
+    return values[:, :, np.newaxis] if values.ndim == 2 else values
 
 
 def _archived(
