@@ -104,6 +104,12 @@ def nothing(dataset: Dataset) -> None:
     del dataset
 
 
+def wide(dataset: Dataset) -> None:
+    values = dataset.pixel_array
+    dataset.BitsAllocated = 32
+    dataset.PixelData = values.astype("<u4").tobytes()
+
+
 def padded(dataset: Dataset) -> None:
     dataset.PixelData += b"\0\0"
 
@@ -121,6 +127,7 @@ def made(name: str, **more: Any) -> Dataset:
         (lambda: made("bytes", bits=(8, 8), rows=11, columns=9), nothing),
         (lambda: made("high bits"), high_bits),
         (lambda: made("overlay"), overlay_bits),
+        (lambda: made("wide"), wide),
         (lambda: made("padded"), padded),
         (lambda: made("inverse", PhotometricInterpretation="MONOCHROME1"), nothing),
         (lambda: made("slope", RescaleSlope=2.5, RescaleIntercept=-100), nothing),

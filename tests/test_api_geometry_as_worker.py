@@ -232,3 +232,30 @@ def test_a_number_that_is_none_hides_no_image(number: str) -> None:
     objects[1]["00200013"] = {"vr": "IS", "Value": [number]}
     objects[2]["00280008"] = {"vr": "IS", "Value": [number]}
     assert len(frames_of(objects)) == 3
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("HighBit", None),
+        ("HighBit", 11),
+        ("RescaleSlope", 0),
+        ("RescaleSlope", None),
+        ("RescaleIntercept", ""),
+        ("SliceThickness", None),
+        ("FrameOfReferenceUID", None),
+        ("PatientPosition", None),
+        ("BitsAllocated", 32),
+    ],
+)
+def test_what_the_worker_does_without_hides_no_image(keyword: str, value: object) -> None:
+    dataset = mr_object(**{keyword: value})
+    [frame] = api_frames([dataset])
+    assert (frame.slope, frame.intercept, frame.bits_stored, frame.high_bit) == (1, 0, 12, 11)
+
+
+def test_a_thickness_with_a_comma_hides_no_image() -> None:
+    header = mr_object().to_json_dict()
+    header["00180050"] = {"vr": "DS", "Value": ["3,5"]}
+    [frame] = frames_of([header])
+    assert frame.thickness_mm is None

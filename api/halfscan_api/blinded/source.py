@@ -317,6 +317,8 @@ def _frame(header: "_Lookup", number: int, of: int) -> Frame:
         np.array(header.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6))
     )
     spacing = header.numbers("PixelSpacing", "PixelMeasuresSequence", 2)
+    stored, high = int(header.need("BitsStored")), _whole(header.get("HighBit"))
+    transformation = "PixelValueTransformationSequence"
     frame = Frame(
         sop_instance_uid=str(header.need("SOPInstanceUID")),
         number=number,
@@ -327,16 +329,17 @@ def _frame(header: "_Lookup", number: int, of: int) -> Frame:
         row_direction=row,
         column_direction=column,
         spacing_mm=(spacing[0], spacing[1]),
-        thickness_mm=header.number("SliceThickness", "PixelMeasuresSequence"),
+        thickness_mm=_number(header.first("SliceThickness", "PixelMeasuresSequence")),
         patient_position=str(header.get("PatientPosition") or ""),
         frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
         photometric=str(header.need("PhotometricInterpretation")),
         bits_allocated=int(header.need("BitsAllocated")),
-        bits_stored=int(header.need("BitsStored")),
-        high_bit=int(header.need("HighBit")),
+        bits_stored=stored,
+        high_bit=stored - 1 if high is None else high,
         signed=int(header.need("PixelRepresentation")) == 1,
-        slope=_or(header.number("RescaleSlope", "PixelValueTransformationSequence"), 1.0),
-        intercept=_or(header.number("RescaleIntercept", "PixelValueTransformationSequence"), 0.0),
+        # A slope of 0 would show nothing: it stands where nobody set one.
+        slope=float(header.first("RescaleSlope", transformation) or 0) or 1.0,
+        intercept=float(header.first("RescaleIntercept", transformation) or 0),
     )
     _check(frame, int(header.need("SamplesPerPixel")))
     return frame
@@ -346,8 +349,11 @@ def _check(frame: Frame, samples: int) -> None:
     if samples != 1 or not frame.photometric.startswith("MONOCHROME"):
         raise ValueError(f"must be grey, got {samples} samples, {frame.photometric}")
     bits = (frame.bits_allocated, frame.bits_stored, frame.high_bit)
-    if bits[0] not in {8, 16} or not 0 < bits[1] <= bits[2] + 1 <= bits[0]:
+    fits = 0 < bits[1] <= bits[2] + 1 <= bits[0] and bits[1] <= 16
+    if bits[0] not in {8, 16, 32} or not fits:
         raise ValueError(f"must have at most 16 bits, got allocated, stored, high bit {bits}")
+    if not (math.isfinite(frame.slope) and math.isfinite(frame.intercept)):
+        raise ValueError("RescaleSlope and RescaleIntercept must be finite")
     if np.abs(frame.position).max() > FARTHEST_MM:
         raise ValueError(f"ImagePositionPatient must be within {FARTHEST_MM:g} mm")
     if not all(0 < spacing < FARTHEST_MM for spacing in frame.spacing_mm):
@@ -394,9 +400,8 @@ class _Lookup:
                 return values
         return []
 
-    def number(self, keyword: str, group: str) -> float | None:
-        values = self.values(keyword, group)
-        return float(values[0]) if values and values[0] is not None else None
+    def first(self, keyword: str, group: str) -> Any:
+        return next(iter(self.values(keyword, group)), None)
 
     def numbers(self, keyword: str, group: str, count: int) -> list[float]:
         values = [float(value) for value in self.values(keyword, group)]
@@ -420,13 +425,19 @@ def _value(header: Mapping[str, Any], keyword: str) -> Any:
     return values[0] if values else None
 
 
-def _whole(value: Any) -> int | None:
-    """Give a whole number, also of a text such as ``3.0``; None for what is none."""
+def _number(value: Any) -> float | None:
+    """Give a number; None for what is none."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         return None
-    return int(number) if number.is_integer() else None
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: Any) -> int | None:
+    """Give a whole number, also of a text such as ``3.0``; None for what is none."""
+    number = _number(value)
+    return int(number) if number is not None and number.is_integer() else None
 
 
 def _items(header: Mapping[str, Any], keyword: str) -> list[DicomJson]:
@@ -436,7 +447,3 @@ def _items(header: Mapping[str, Any], keyword: str) -> list[DicomJson]:
 def _first(header: Mapping[str, Any], keyword: str) -> DicomJson:
     items = _items(header, keyword)
     return items[0] if items else {}
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
