@@ -98,7 +98,7 @@ def test_a_direction_may_be_a_little_long_or_short(start: str, half: slice) -> N
     for length in np.arange(0.9, 1.1005, 0.002):
         cosines = np.array(ORIENTATIONS[start])
         cosines[half] *= length
-        dataset = with_orientation(cosines)
+        dataset = with_orientation(cosines.tolist())
         worker, api = is_taken(dataset)
         assert worker == api, length
         taken[round(float(length), 3)] = api

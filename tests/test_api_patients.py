@@ -176,9 +176,29 @@ def test_a_reader_sees_the_patient_that_was_enrolled(
     refused = viewer.ask(f"{viewer.series_path('sag_t2')}/metadata")
     assert refused.status_code == 503
     assert "under several patients" in json_of(refused)["detail"]
-    second.remove(ARMS[0])
-    second.remove(ARMS[1])
+    for arm in ARMS:
+        second.remove(arm)
     assert brightness(viewer) == first.brightness
+
+
+def test_after_a_patient_id_was_corrected_the_series_is_enrolled_anew(
+    archive_api: Api, lumbar: Lumbar, first: Examination, second: Examination
+) -> None:
+    """Orthanc then holds the same UIDs under the right PatientID: nobody takes that for granted."""
+    first.store()
+    body = [first.body(arm) for arm in ARMS]
+    play = start_blinded(archive_api, lumbar, body, ("sag_t2",))
+    viewer = BlindedStudy(play, lumbar).open()
+    second.store()
+    for arm in ARMS:
+        first.remove(arm)
+    refused = viewer.ask("/instances")
+    assert refused.status_code == 503
+    assert "under another patient than before" in json_of(refused)["detail"]
+    for arm in ARMS:
+        sent = {key: value for key, value in second.body(arm).items() if "uid" in key}
+        play.run("PUT", f"/cases/P01/series/{arm}/sag_t2", sent)
+    assert brightness(viewer) == second.brightness
 
 
 # --- enrolment ----------------------------------------------------------------------------------

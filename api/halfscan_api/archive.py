@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 from flask import Flask, current_app
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 from pyorthanc import Orthanc
 
 from halfscan_api.errors import HalfscanError, one_line
