@@ -222,7 +222,9 @@ class Archive:
         ImagesMissing, ArchiveUnavailable
         """
         with self._errors():
-            tags = self._client.get_series_id_instances_tags(series.orthanc_id)
+            tags = self._client.get_series_id_instances_tags(
+                series.orthanc_id, params={"short": ""}
+            )
             if not tags:
                 raise ImagesMissing(_MISSING)
             return {instance: dicom_json(tags[instance]) for instance in sorted(tags)}

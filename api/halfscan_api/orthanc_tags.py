@@ -19,28 +19,25 @@ _UNDIVIDED = frozenset({"LT", "ST", "UR", "UT"})
 
 
 def dicom_json(tags: Mapping[str, Any]) -> DicomJson:
-    """Give the tags of an object, in Orthanc's full format, as DICOM JSON.
+    """Give the tags of an object, in Orthanc's short format, as DICOM JSON.
 
     What Orthanc does not tell (bulk data, texts of more than 256 characters) has no value. Numbers
     that are none stay texts: who reads them says what is wrong.
 
     Parameters
     ----------
-    tags : mapping of str to mapping
-        As in ``{"0028,0010": {"Name": "Rows", "Type": "String", "Value": "320"}}``.
+    tags : mapping of str to str, list or None
+        As in ``{"0028,0010": "320"}``; a list holds the items of a sequence.
     """
-    return {
-        tag: _element(tag, element)
-        for tag, element in ((key.replace(",", "").upper(), value) for key, value in tags.items())
-    }
+    named = ((key.replace(",", "").upper(), value) for key, value in tags.items())
+    return {tag: _element(tag, value) for tag, value in named}
 
 
-def _element(tag: str, element: Mapping[str, Any]) -> dict[str, Any]:
-    kind, value = element["Type"], element["Value"]
-    if kind == "Sequence":
+def _element(tag: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, list):
         return {"vr": "SQ", "Value": [dicom_json(item) for item in value]}
     vr = _vr(tag)
-    if kind != "String" or value == "":
+    if not value:
         return {"vr": vr}
     texts = [value] if vr in _UNDIVIDED else value.split("\\")
     return {"vr": vr, "Value": [_value(vr, text.strip(" \0")) for text in texts]}
