@@ -15,7 +15,7 @@ from pydicom import Dataset
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from halfscan_api.archive import Archive, ImagesMissing
+from halfscan_api.archive import Archive, ImagesMissing, SeriesIdentity
 from halfscan_api.blinded.greyscale import GreyScale, grey_scale
 from halfscan_api.blinded.header import (
     Labels,
@@ -25,7 +25,13 @@ from halfscan_api.blinded.header import (
     series_header,
     study_header,
 )
-from halfscan_api.blinded.source import Frame, SourceCache, SourceSeries, UnusableImages
+from halfscan_api.blinded.source import (
+    Frame,
+    SourceCache,
+    SourceSeries,
+    UnusableImages,
+    identity_of,
+)
 from halfscan_api.errors import HalfscanError
 from halfscan_api.readings.blinding import (
     BlindedSeries,
@@ -97,15 +103,15 @@ class Viewing:
     labels : Labels
     all_series : list of BlindedSeries
         In the order of the protocol.
-    others : mapping of str to sequence of str
-        Sequence -> SeriesInstanceUIDs of the case in its other arms. Nothing of them is shown.
+    others : mapping of str to sequence of SeriesIdentity
+        Sequence -> series of the case in its other arms. Nothing of them is shown.
     archive : Archive
     cache : SourceCache
     """
 
     labels: Labels
     all_series: list[BlindedSeries]
-    others: Mapping[str, Sequence[str]]
+    others: Mapping[str, Sequence[SeriesIdentity]]
     archive: Archive
     cache: SourceCache
     _grey: dict[str, GreyScale] = field(default_factory=dict, repr=False)
@@ -134,25 +140,25 @@ class Viewing:
 
     def source(self, series: BlindedSeries) -> SourceSeries:
         """Get what a series is in the archive."""
-        return self.cache.get(self.archive, series.source.series_instance_uid)
+        return self.cache.get(self.archive, identity_of(series.source))
 
     def grey_scale(self, series: BlindedSeries) -> GreyScale:
         """Get what is told of the pixel values of a series: the same in every arm."""
         if series.sequence not in self._grey:
             others = [
                 source
-                for uid in self.others.get(series.sequence, ())
-                if (source := self._other(uid)) is not None
+                for identity in self.others.get(series.sequence, ())
+                if (source := self._other(identity)) is not None
             ]
             self._grey[series.sequence] = grey_scale(self.source(series), others)
         return self._grey[series.sequence]
 
-    def _other(self, series_instance_uid: str) -> SourceSeries | None:
+    def _other(self, identity: SeriesIdentity) -> SourceSeries | None:
         try:
-            source = self.cache.get(self.archive, series_instance_uid)
+            source = self.cache.get(self.archive, identity)
             _ = source.range  # the pixels may be missing where the headers are not
         except (ImagesMissing, UnusableImages):
-            log.warning("other_arm_unusable", series=series_instance_uid)
+            log.warning("other_arm_unusable", series=identity.series_instance_uid)
             return None
         return source
 
@@ -209,7 +215,7 @@ class Viewing:
 
 def open_images(
     session: Session, token_id: int, code: str
-) -> tuple[Labels, list[BlindedSeries], dict[str, list[str]]]:
+) -> tuple[Labels, list[BlindedSeries], dict[str, list[SeriesIdentity]]]:
     """Get what a reader may see of a reading.
 
     Parameters
@@ -224,8 +230,8 @@ def open_images(
     -------
     Labels
     list of BlindedSeries
-    dict of str to list of str
-        Sequence -> SeriesInstanceUIDs of the case in its other arms.
+    dict of str to list of SeriesIdentity
+        Sequence -> series of the case in its other arms.
 
     Raises
     ------
@@ -247,16 +253,16 @@ def open_images(
     return labels_of(study, reading), series, _others(session, reading)
 
 
-def _others(session: Session, reading: Reading) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
-    rows = session.execute(
-        select(CaseSeries.sequence, CaseSeries.series_instance_uid)
+def _others(session: Session, reading: Reading) -> dict[str, list[SeriesIdentity]]:
+    others: dict[str, list[SeriesIdentity]] = defaultdict(list)
+    rows = session.scalars(
+        select(CaseSeries)
         .where(CaseSeries.case_id == reading.case_id, CaseSeries.arm != reading.arm)
         .order_by(CaseSeries.arm)
     )
-    for sequence, uid in rows:
-        found[sequence].append(uid)
-    return found
+    for row in rows:
+        others[row.sequence].append(identity_of(row))
+    return others
 
 
 def labels_of(study: Study, reading: Reading) -> Labels:

@@ -1,8 +1,8 @@
 """Archived series as frames: what the blinded images and the measurements are made from.
 
-Classic objects hold one frame, enhanced ones many; both become the same list of frames in the order
-of their place along the normal of the slices. What is read of a header is what stands in `Frame`
-and nothing else.
+Classic objects hold one frame, enhanced ones many; both become the same list of frames, slab after
+slab, in the order of their place along the normal of the slices. What is read of a header is what
+stands in `Frame` and nothing else.
 """
 
 import math
@@ -18,8 +18,9 @@ import numpy.typing as npt
 import structlog
 from pydicom.datadict import tag_for_keyword
 
-from halfscan_api.archive import Archive, ArchivedSeries, DicomJson
+from halfscan_api.archive import Archive, ArchivedSeries, DicomJson, SeriesIdentity
 from halfscan_api.errors import HalfscanError
+from halfscan_api.studies.tables import CaseSeries
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -29,6 +30,12 @@ Pixels = npt.NDArray[np.int32]  # (row, column)
 KEPT_SERIES = 128
 # The window follows from at most so many pixels of each series, evenly taken.
 MAX_SAMPLES = 4_000_000
+# What the worker takes too: direction cosines that are further from unit length, or from a right
+# angle, are no directions; no position lies 100 m away; images whose cosines differ by less are
+# parallel.
+SKEW = 0.05
+FARTHEST_MM = 1e5
+SAME_ORIENTATION = 0.01
 _UNUSABLE = "the archive holds these images in a form that cannot be shown: tell the coordinator"
 # Shares of the pixels of a series below and above which its window saturates [%].
 WINDOW_PERCENTILES = (1.0, 99.0)
@@ -51,7 +58,8 @@ class Frame:
     number, of : int
         Frame of the object, from 1; frames of the object.
     position, row_direction, column_direction : ndarray, float64, shape (3,)
-        ImagePositionPatient [mm], and the two halves of ImageOrientationPatient.
+        ImagePositionPatient [mm], and the two halves of ImageOrientationPatient, made unit vectors
+        at a right angle.
     spacing_mm : tuple of float
         PixelSpacing: between rows, between columns [mm].
     slope, intercept : float
@@ -93,25 +101,28 @@ class Frame:
         """Place along the normal [mm]."""
         return float(self.position @ self.normal)
 
-    def decode(self, content: bytes) -> Pixels:
-        """Give the stored values of its bytes: little-endian, uncompressed.
+    def stored(self, values: npt.NDArray[Any]) -> Pixels:
+        """Give the stored values of what the archive decoded.
 
         Bits beside the stored ones (old overlays lie there) do not count (PS3.5 section 8.1.1).
+
+        Parameters
+        ----------
+        values : ndarray of integers, shape (row, column, 1)
 
         Raises
         ------
         UnusableImages
         """
-        expected = self.rows * self.columns * self.bits_allocated // 8
-        if len(content) not in {expected, expected + expected % 2}:
-            log.warning("frame_has_wrong_length", got=len(content), expected=expected)
+        expected = (self.rows, self.columns, 1)
+        if values.shape != expected or values.dtype.kind not in "iu":
+            got = (*values.shape, str(values.dtype))
+            log.warning("frame_has_another_form", got=got, expected=expected)
             raise UnusableImages(_UNUSABLE)
-        kind = np.dtype("<u2" if self.bits_allocated == 16 else "u1")
-        raw = np.frombuffer(content[:expected], kind).astype(np.int32)
-        raw = (raw >> (self.high_bit + 1 - self.bits_stored)) & ((1 << self.bits_stored) - 1)
+        raw = values[:, :, 0].astype(np.int32) & ((1 << self.bits_stored) - 1)
         if self.signed:
             raw = np.where(raw >> (self.bits_stored - 1), raw - (1 << self.bits_stored), raw)
-        return raw.reshape(self.rows, self.columns)
+        return raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +152,15 @@ class SourceSeries:
     archive : Archive
     series : ArchivedSeries
     frames : tuple of Frame
-        In the order of their place along the normal.
+        In the order of `frames_of`.
+    instance_ids : mapping of str to str
+        SOPInstanceUID -> Orthanc's identifier of the instance.
     """
 
     archive: Archive
     series: ArchivedSeries
     frames: tuple[Frame, ...]
+    instance_ids: Mapping[str, str]
 
     @cached_property
     def shows_rescale(self) -> bool:
@@ -162,8 +176,11 @@ class SourceSeries:
     @cached_property
     def spacing_between_mm(self) -> float | None:
         """Distance of neighbouring slices: the median [mm]."""
-        places = sorted({round(frame.location_mm, 3) for frame in self.frames})
-        return round(float(np.median(np.diff(places))), 4) if len(places) > 1 else None
+        gaps: list[float] = []
+        for slab in _slabs(self.frames):
+            places = {round(float(frame.position @ slab[0].normal), 3) for frame in slab}
+            gaps += np.diff(sorted(places)).tolist()
+        return round(float(np.median(gaps)), 4) if gaps else None
 
     @cached_property
     def range(self) -> PixelRange:
@@ -179,8 +196,8 @@ class SourceSeries:
 
     def stored(self, frame: Frame) -> Pixels:
         """Read the stored values of a frame."""
-        content = self.archive.frame(self.series, frame.sop_instance_uid, frame.number)
-        return frame.decode(content)
+        instance_id = self.instance_ids[frame.sop_instance_uid]
+        return frame.stored(self.archive.frame(instance_id, frame.number))
 
     def shown(self, frame: Frame) -> npt.NDArray[np.float64]:
         """Read the values of a frame as a viewer shows them: rescaled where that is shown."""
@@ -201,25 +218,35 @@ class SourceCache:
         self._lock = threading.Lock()
         self._kept: OrderedDict[ArchivedSeries, SourceSeries] = OrderedDict()
 
-    def get(self, archive: Archive, series_instance_uid: str) -> SourceSeries:
+    def get(self, archive: Archive, identity: SeriesIdentity) -> SourceSeries:
         """Give a series of the archive.
 
         Raises
         ------
         UnusableImages, ImagesMissing, ArchiveUnavailable
         """
-        series = archive.series(series_instance_uid)
+        series = archive.series(identity)
         with self._lock:
             kept = self._kept.get(series)
             if kept is not None:
                 self._kept.move_to_end(series)
                 return kept
-        read = SourceSeries(archive, series, tuple(frames_of(archive.headers(series))))
+        headers = archive.headers(series)
+        frames = tuple(frames_of(list(headers.values())))
+        ids = {str(_value(one, "SOPInstanceUID")): name for name, one in headers.items()}
+        read = SourceSeries(archive, series, frames, ids)
         with self._lock:
             self._kept[series] = read
             if len(self._kept) > KEPT_SERIES:
                 self._kept.popitem(last=False)
         return read
+
+
+def identity_of(row: CaseSeries) -> SeriesIdentity:
+    """Tell what a study has written down of a series of a case, to find it in the archive."""
+    return SeriesIdentity(
+        row.series_instance_uid, row.study_instance_uid, orthanc_id=row.orthanc_series_id
+    )
 
 
 def frames_of(headers: Sequence[DicomJson]) -> list[Frame]:
@@ -236,18 +263,44 @@ def frames_of(headers: Sequence[DicomJson]) -> list[Frame]:
         An object is no grey image with at most 16 bits and a place in the patient.
     """
     numbered = [
-        (int(_value(header, "InstanceNumber") or 0), frame)
+        (_whole(_value(header, "InstanceNumber")) or 0, frame)
         for header in headers
         for frame in _frames(header)
     ]
-    numbered.sort(key=lambda one: (round(one[1].location_mm, 3), one[0], one[1].number))
-    return [frame for _, frame in numbered]
+    numbered.sort(key=lambda entry: (entry[0], entry[1].sop_instance_uid, entry[1].number))
+    frames = []
+    for slab in _slabs([frame for _, frame in numbered]):
+        # Sorting keeps the order of the numbers where images lie in one place.
+        frames += sorted(slab, key=lambda frame: round(float(frame.position @ slab[0].normal), 3))
+    return frames
+
+
+def _slabs(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Separate the orientations, in the order in which they were numbered.
+
+    Slabs along the discs of a spine are tilted against each other, each with its own normal.
+    """
+    slabs: list[list[Frame]] = []
+    for frame in frames:
+        slab = next((slab for slab in slabs if _is_parallel(slab[0], frame)), None)
+        if slab is None:
+            slabs.append([frame])
+        else:
+            slab.append(frame)
+    return slabs
+
+
+def _is_parallel(frame: Frame, other: Frame) -> bool:
+    cosines, others = (
+        np.concatenate([one.row_direction, one.column_direction]) for one in (frame, other)
+    )
+    return bool(np.abs(cosines - others).max() <= SAME_ORIENTATION)
 
 
 def _frames(header: DicomJson) -> Iterator[Frame]:
     shared = _first(header, "SharedFunctionalGroupsSequence")
     per_frame = _items(header, "PerFrameFunctionalGroupsSequence")
-    count = int(_value(header, "NumberOfFrames") or 1)
+    count = _whole(_value(header, "NumberOfFrames")) or 1
     if count != max(len(per_frame), 1):
         log.warning("frames_without_a_place", frames=count, groups=len(per_frame))
         raise UnusableImages(_UNUSABLE)
@@ -260,8 +313,12 @@ def _frames(header: DicomJson) -> Iterator[Frame]:
 
 
 def _frame(header: "_Lookup", number: int, of: int) -> Frame:
-    orientation = np.array(header.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6))
+    row, column = _directions(
+        np.array(header.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6))
+    )
     spacing = header.numbers("PixelSpacing", "PixelMeasuresSequence", 2)
+    stored, high = int(header.need("BitsStored")), _whole(header.get("HighBit"))
+    transformation = "PixelValueTransformationSequence"
     frame = Frame(
         sop_instance_uid=str(header.need("SOPInstanceUID")),
         number=number,
@@ -269,19 +326,20 @@ def _frame(header: "_Lookup", number: int, of: int) -> Frame:
         rows=int(header.need("Rows")),
         columns=int(header.need("Columns")),
         position=np.array(header.numbers("ImagePositionPatient", "PlanePositionSequence", 3)),
-        row_direction=orientation[:3],
-        column_direction=orientation[3:],
+        row_direction=row,
+        column_direction=column,
         spacing_mm=(spacing[0], spacing[1]),
-        thickness_mm=header.number("SliceThickness", "PixelMeasuresSequence"),
+        thickness_mm=_number(header.first("SliceThickness", "PixelMeasuresSequence")),
         patient_position=str(header.get("PatientPosition") or ""),
         frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
         photometric=str(header.need("PhotometricInterpretation")),
         bits_allocated=int(header.need("BitsAllocated")),
-        bits_stored=int(header.need("BitsStored")),
-        high_bit=int(header.need("HighBit")),
+        bits_stored=stored,
+        high_bit=stored - 1 if high is None else high,
         signed=int(header.need("PixelRepresentation")) == 1,
-        slope=_or(header.number("RescaleSlope", "PixelValueTransformationSequence"), 1.0),
-        intercept=_or(header.number("RescaleIntercept", "PixelValueTransformationSequence"), 0.0),
+        # A slope of 0 would show nothing: it stands where nobody set one.
+        slope=float(header.first("RescaleSlope", transformation) or 0) or 1.0,
+        intercept=float(header.first("RescaleIntercept", transformation) or 0),
     )
     _check(frame, int(header.need("SamplesPerPixel")))
     return frame
@@ -291,12 +349,30 @@ def _check(frame: Frame, samples: int) -> None:
     if samples != 1 or not frame.photometric.startswith("MONOCHROME"):
         raise ValueError(f"must be grey, got {samples} samples, {frame.photometric}")
     bits = (frame.bits_allocated, frame.bits_stored, frame.high_bit)
-    if bits[0] not in {8, 16} or not 0 < bits[1] <= bits[2] + 1 <= bits[0]:
+    fits = 0 < bits[1] <= bits[2] + 1 <= bits[0] and bits[1] <= 16
+    if bits[0] not in {8, 16, 32} or not fits:
         raise ValueError(f"must have at most 16 bits, got allocated, stored, high bit {bits}")
-    if not math.isclose(float(np.linalg.norm(frame.normal)), 1, abs_tol=1e-3):
-        raise ValueError("ImageOrientationPatient must hold two perpendicular unit vectors")
-    if min(frame.spacing_mm) <= 0:
+    if not (math.isfinite(frame.slope) and math.isfinite(frame.intercept)):
+        raise ValueError("RescaleSlope and RescaleIntercept must be finite")
+    if np.abs(frame.position).max() > FARTHEST_MM:
+        raise ValueError(f"ImagePositionPatient must be within {FARTHEST_MM:g} mm")
+    if not all(0 < spacing < FARTHEST_MM for spacing in frame.spacing_mm):
         raise ValueError(f"PixelSpacing must be > 0, got {frame.spacing_mm}")
+
+
+def _directions(
+    cosines: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Make unit vectors at a right angle of direction cosines that are nearly so.
+
+    Their normal stays; a scanner's cosines are rounded, and some are off by more.
+    """
+    row, column = cosines[:3], cosines[3:]
+    if max(abs(row @ row - 1), abs(column @ column - 1)) > 2 * SKEW or abs(row @ column) > SKEW:
+        raise ValueError("ImageOrientationPatient must be two directions at a right angle")
+    normal = np.cross(row, column)
+    row = row / np.linalg.norm(row)
+    return row, np.cross(normal / np.linalg.norm(normal), row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,9 +400,8 @@ class _Lookup:
                 return values
         return []
 
-    def number(self, keyword: str, group: str) -> float | None:
-        values = self.values(keyword, group)
-        return float(values[0]) if values and values[0] is not None else None
+    def first(self, keyword: str, group: str) -> Any:
+        return next(iter(self.values(keyword, group)), None)
 
     def numbers(self, keyword: str, group: str, count: int) -> list[float]:
         values = [float(value) for value in self.values(keyword, group)]
@@ -350,6 +425,21 @@ def _value(header: Mapping[str, Any], keyword: str) -> Any:
     return values[0] if values else None
 
 
+def _number(value: Any) -> float | None:
+    """Give a number; None for what is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _whole(value: Any) -> int | None:
+    """Give a whole number, also of a text such as ``3.0``; None for what is none."""
+    number = _number(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
 def _items(header: Mapping[str, Any], keyword: str) -> list[DicomJson]:
     return [item for item in values_of(header, keyword) if isinstance(item, dict)]
 
@@ -357,7 +447,3 @@ def _items(header: Mapping[str, Any], keyword: str) -> list[DicomJson]:
 def _first(header: Mapping[str, Any], keyword: str) -> DicomJson:
     items = _items(header, keyword)
     return items[0] if items else {}
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value

@@ -3,9 +3,10 @@
 Where the API knows no archive, what the caller sends is all there is.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from halfscan_api.archive import Archive, ImagesMissing
+from halfscan_api.archive import Archive, ArchivedSeries, ImagesMissing
 from halfscan_api.blinded.source import UnusableImages
 from halfscan_api.enrolment.headers import SeriesFacts, read_facts
 from halfscan_api.errors import HalfscanError
@@ -41,23 +42,11 @@ def ask(archive: Archive, new: NewSeries, *, reference: bool) -> NewSeries:
     SeriesNotArchived, SeriesNotReadable, SeriesDerived, ArchiveUnavailable
     """
     uid = new.series_instance_uid
+    series = _meant(archive.series_of_uid(uid), new)
     try:
-        found = archive.series(uid)
-        headers = archive.headers(found)
+        facts = read_facts(list(archive.headers(series).values()))
     except ImagesMissing:
-        raise SeriesNotArchived(f"the archive does not hold the series {uid}, once") from None
-    if found.study_instance_uid != new.study_instance_uid:
-        raise SeriesNotArchived(
-            f"the series {uid} belongs to the study {found.study_instance_uid}, got "
-            f"study_instance_uid {new.study_instance_uid}"
-        )
-    if new.orthanc_series_id not in (None, found.orthanc_id):
-        raise SeriesNotArchived(
-            f"Orthanc calls the series {uid} {found.orthanc_id}, got orthanc_series_id "
-            f"{new.orthanc_series_id}"
-        )
-    try:
-        facts = read_facts(headers)
+        raise _not_held(uid) from None
     except UnusableImages as error:
         raise SeriesNotReadable(f"the series {uid} cannot be shown to readers: {error}") from None
     if reference and facts.by_halfscan:
@@ -65,7 +54,36 @@ def ask(archive: Archive, new: NewSeries, *, reference: bool) -> NewSeries:
             f"the reference arm must hold series as scanned, got the series {uid}, which "
             f"{facts.model or 'Halfscan'} made"
         )
-    return _noted(replace(new, orthanc_series_id=found.orthanc_id), facts)
+    return _noted(replace(new, orthanc_series_id=series.orthanc_id), facts)
+
+
+def _meant(held: Sequence[ArchivedSeries], new: NewSeries) -> ArchivedSeries:
+    """Tell which series is meant; a study under two PatientIDs has each of its series twice."""
+    uid = new.series_instance_uid
+    if not held:
+        raise _not_held(uid)
+    in_study = [one for one in held if one.study_instance_uid == new.study_instance_uid]
+    if not in_study:
+        raise SeriesNotArchived(
+            f"the series {uid} belongs to the study {held[0].study_instance_uid}, got "
+            f"study_instance_uid {new.study_instance_uid}"
+        )
+    names = ", ".join(sorted(one.orthanc_id for one in in_study))
+    if new.orthanc_series_id is None and len(in_study) > 1:
+        raise SeriesNotArchived(
+            f"the archive holds the series {uid} under {len(in_study)} patients: "
+            f"orthanc_series_id must be one of {names}"
+        )
+    meant = [one for one in in_study if new.orthanc_series_id in (None, one.orthanc_id)]
+    if not meant:
+        raise SeriesNotArchived(
+            f"Orthanc calls the series {uid} {names}, got orthanc_series_id {new.orthanc_series_id}"
+        )
+    return meant[0]
+
+
+def _not_held(uid: str) -> SeriesNotArchived:
+    return SeriesNotArchived(f"the archive does not hold the series {uid}")
 
 
 def _noted(new: NewSeries, facts: SeriesFacts) -> NewSeries:

@@ -22,8 +22,8 @@ T1_IR_TI_MS, FLAIR_TI_MS = (400.0, 1400.0), 1500.0
 # Spin echo: T1 has both times short, T2 both long; between long TR and short TE lies PD [ms].
 T1_TR_MS, T1_TE_MS = 1300.0, 40.0
 T2_TR_MS, T2_TE_MS = 1500.0, 50.0
-# The normal of a plane lies within 30 degrees of an axis.
-PLANE_COSINE = 0.866
+# A plane is named while its normal is within 37 degrees of an axis, as in the rules of the worker.
+NAMED_FROM = 0.8  # cosine
 _HALFSCAN = "Halfscan"
 
 
@@ -81,8 +81,9 @@ class SeriesFacts:
         It is no original image, whoever derived it.
     sources : frozenset of str
         SOPInstanceUIDs of the images that it says it was made from.
-    patient, day : str
-        PatientID, and the date of the study; they never leave this package.
+    patient, born, sex, day : str
+        PatientID, PatientBirthDate, PatientSex, and the date of the study; they never leave this
+        package.
     scan_time_s : float or None
         Scan time [s].
     parameters : dict
@@ -97,6 +98,8 @@ class SeriesFacts:
     derived: bool
     sources: frozenset[str]
     patient: str
+    born: str
+    sex: str
     day: str
     scan_time_s: float | None
     parameters: Mapping[str, Any]
@@ -126,6 +129,8 @@ def read_facts(headers: Sequence[DicomJson]) -> SeriesFacts:
         derived="DERIVED" in image_type[:1],
         sources=frozenset(_sources(headers)),
         patient=str(_value(first, "PatientID") or ""),
+        born=str(_value(first, "PatientBirthDate") or ""),
+        sex=str(_value(first, "PatientSex") or ""),
         day=str(_value(first, "StudyDate") or ""),
         scan_time_s=scan_time(first),
         parameters=_parameters(first, frames[0]),
@@ -133,11 +138,20 @@ def read_facts(headers: Sequence[DicomJson]) -> SeriesFacts:
     )
 
 
+def is_same_person(facts: SeriesFacts, other: SeriesFacts) -> bool:
+    """Tell whether nothing speaks against it that two series of one PatientID are of one person.
+
+    Anonymous patients, and those that nobody registered, may share a PatientID.
+    """
+    pairs = ((facts.born, other.born), (facts.sex, other.sex))
+    return all(one == two or not one or not two for one, two in pairs)
+
+
 def plane_of(frame: Frame) -> Plane | None:
     """Direction of an image: the axis that its normal follows; None if it is oblique."""
     normal = np.abs(frame.normal)
     axis = int(np.argmax(normal))
-    if normal[axis] < PLANE_COSINE:
+    if normal[axis] <= NAMED_FROM:
         return None
     return (Plane.SAGITTAL, Plane.CORONAL, Plane.TRANSVERSE)[axis]
 

@@ -45,11 +45,14 @@ class Candidate:
     facts : SeriesFacts
     source_of : str or None
         Status of its reconstruction, if it is the source of one.
+    has_twin : bool
+        The archive holds its UIDs under another patient too.
     """
 
     series: ArchivedSeries
     facts: SeriesFacts
     source_of: str | None = None
+    has_twin: bool = False
 
     @property
     def uid(self) -> str:
@@ -77,6 +80,11 @@ class Pair:
     derived: Candidate
     visible: list[str]
 
+    @property
+    def both(self) -> tuple[Candidate, Candidate]:
+        """Both arms."""
+        return self.standard, self.derived
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -93,6 +101,8 @@ class Paired:
 
     arms: set[str] = field(default_factory=set)
     pairs: list[Pair] = field(default_factory=list)
+    # Orthanc's identifiers of series that could be enrolled for another patient too.
+    contested: set[str] = field(default_factory=set)
     left_out: list[LeftOut] = field(default_factory=list)
 
     def leave(self, candidate: Candidate, reason: str) -> None:

@@ -5,19 +5,18 @@ study again inside. A patient's identity is compared here and goes nowhere else:
 next free pseudonym.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from halfscan_api.archive import Archive, ArchivedSeries, ImagesMissing
+from halfscan_api.archive import Archive
 from halfscan_api.audit import Actor, Trail
-from halfscan_api.blinded.source import UnusableImages
 from halfscan_api.database import Database
-from halfscan_api.enrolment.headers import Kind, read_facts
-from halfscan_api.enrolment.pairing import Candidate, LeftOut, Pair, Paired, pair, sequences_of
+from halfscan_api.enrolment.pairing import Candidate, LeftOut, Pair, Paired, sequences_of
+from halfscan_api.enrolment.patients import PatientSearch, reconstructions
 from halfscan_api.enrolment.schemas import (
     EnrolledCase,
     EnrolledPair,
@@ -26,7 +25,6 @@ from halfscan_api.enrolment.schemas import (
     NotEnrolled,
 )
 from halfscan_api.enrolment.tables import StudyEnrolment
-from halfscan_api.reconstructions.tables import Reconstruction, Status
 from halfscan_api.studies.cases import NewSeries, add_case, list_cases, put_series
 from halfscan_api.studies.protocol import Protocol
 from halfscan_api.studies.service import (
@@ -36,16 +34,7 @@ from halfscan_api.studies.service import (
     protocol_of,
     trail_of,
 )
-from halfscan_api.studies.tables import CaseKind, Study, StudyCase
-
-
-@dataclass(slots=True)
-class _Made:
-    """Reconstructions, as far as enrolment needs them."""
-
-    status: dict[str, str]
-    acquisition: dict[str, dict[str, object]]
-    studies: list[str]
+from halfscan_api.studies.tables import CaseKind, CaseSeries, Study, StudyCase
 
 
 @dataclass(slots=True)
@@ -85,7 +74,7 @@ def enrol(
     """
     with database.snapshot() as session:
         protocol = protocol_of(session, get_study(session, study_id))
-        made = _reconstructions(session)
+        made = reconstructions(session)
     sequences = sequences_of(protocol)
     done = EnrolmentOut(
         dry_run=wanted.dry_run,
@@ -96,7 +85,7 @@ def enrol(
         arms_not_told=protocol.test_arms,
     )
     studies = made.studies if wanted.study_instance_uids is None else wanted.study_instance_uids
-    for paired in _look(archive, studies, sequences, made, protocol):
+    for paired in PatientSearch(archive, made, sequences, protocol).pairs(studies):
         # Sessions of both kinds: a dry run must not wait for writers, nor hold them up.
         opened = database.snapshot() if wanted.dry_run else database.write()
         with opened as session:
@@ -125,84 +114,6 @@ def automatic_studies(session: Session) -> Sequence[int]:
         .where(StudyEnrolment.automatic)
         .order_by(StudyEnrolment.study_id)
     ).all()
-
-
-def _reconstructions(session: Session) -> _Made:
-    rows = session.execute(
-        select(
-            Reconstruction.series_instance_uid,
-            Reconstruction.study_instance_uid,
-            Reconstruction.status,
-            Reconstruction.acquisition,
-            Reconstruction.derived_series_instance_uid,
-        ).order_by(Reconstruction.id)
-    )
-    made = _Made({}, {}, [])
-    for uid, study_uid, status, acquisition, derived_uid in rows:
-        if status != Status.SKIPPED:
-            made.status[uid] = status
-        for one in (uid, derived_uid):
-            if one is not None and acquisition:
-                made.acquisition.setdefault(one, acquisition)
-        if status == Status.DONE and study_uid not in made.studies:
-            made.studies.append(study_uid)
-    return made
-
-
-def _look(
-    archive: Archive,
-    studies: Iterable[str],
-    sequences: dict[Kind, str],
-    made: _Made,
-    protocol: Protocol,
-) -> Iterator[Paired]:
-    """Pair the series of each patient and day that these studies belong to."""
-    seen: set[str] = set()
-    for study_uid in studies:
-        broken: list[LeftOut] = []
-        found = [one for one in archive.all_series([study_uid]) if _is_new(one, seen)]
-        candidates = list(_candidates(archive, found, made, broken))
-        persons = {(one.facts.patient, one.facts.day) for one in candidates}
-        if len(persons) == 1 and all(next(iter(persons))):
-            more = archive.series_of_day(*next(iter(persons)))
-            others = [one for one in more if _is_new(one, seen)]
-            candidates += _candidates(archive, others, made, broken)
-        paired = pair(_with_sources(candidates), sequences, protocol)
-        paired.left_out += broken
-        yield paired
-
-
-def _with_sources(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Mark the sources that derived series name, for what no ledger here knows of."""
-    sources = {uid for one in candidates if one.facts.by_halfscan for uid in one.facts.sources}
-    return [
-        replace(one, source_of=Status.DONE.value)
-        if any(frame.sop_instance_uid in sources for frame in one.facts.frames)
-        else one
-        for one in candidates
-    ]
-
-
-def _is_new(series: ArchivedSeries, seen: set[str]) -> bool:
-    uid = series.series_instance_uid
-    return uid not in seen and not seen.add(uid)  # type: ignore[func-returns-value]
-
-
-def _candidates(
-    archive: Archive, found: Iterable[ArchivedSeries], made: _Made, broken: list[LeftOut]
-) -> Iterator[Candidate]:
-    for series in found:
-        uid = series.series_instance_uid
-        try:
-            facts = read_facts(archive.headers(series))
-        except (UnusableImages, ImagesMissing):
-            reason = "it holds no grey images with a place in the patient"
-            broken.append(LeftOut(uid, series.study_instance_uid, reason))
-            continue
-        told = made.acquisition.get(uid, {})
-        known = {"acceleration_factor": told.get("in_plane_factor"), **facts.parameters}
-        parameters = {name: value for name, value in known.items() if value is not None}
-        yield Candidate(series, replace(facts, parameters=parameters), made.status.get(uid))
 
 
 def _enrol_one(
@@ -253,41 +164,73 @@ def _put(
 def _plan(cases: Sequence[StudyCase], paired: Paired, protocol: Protocol) -> _Plan:
     """Hold the pairs against what the study has."""
     plan = _Plan(left_out=list(paired.left_out), arms=paired.arms)
-    places = {
-        row.series_instance_uid: (case, row.arm, row.sequence)
-        for case in cases
-        for row in case.series
+    places = {row.series_instance_uid: (case, row) for case in cases for row in case.series}
+    pairs = []
+    for one in paired.pairs:
+        reason = next(filter(None, (_misplaced(series, places) for series in one.both)), None)
+        if reason is None:
+            pairs.append(one)
+        else:
+            plan.left_out += _all_out([one], reason)
+    own = {
+        places[series.uid][0].pseudonym: places[series.uid][0]
+        for one in pairs
+        for series in one.both
+        if series.uid in places
     }
-    uids = {one.uid for each in paired.pairs for one in (each.standard, each.derived)}
-    own = {places[uid][0].pseudonym: places[uid][0] for uid in uids if uid in places}
     if len(own) > 1:
-        plan.left_out += _all_out(paired.pairs, f"its patient is in {', '.join(sorted(own))}")
+        plan.left_out += _all_out(pairs, f"its patient is in {', '.join(sorted(own))}")
         return plan
     plan.case = next(iter(own.values()), None)
     if plan.case is not None and plan.case.excluded_at is not None:
-        plan.left_out += _all_out(paired.pairs, f"the case {plan.case.pseudonym} is excluded")
+        plan.left_out += _all_out(pairs, f"the case {plan.case.pseudonym} is excluded")
         return plan
+    _sort_out(plan, pairs, paired.contested, protocol)
+    return plan
+
+
+def _misplaced(
+    candidate: Candidate, places: Mapping[str, tuple[StudyCase, CaseSeries]]
+) -> str | None:
+    """Say why the study's series of the same UID may be one of another patient."""
+    if candidate.uid not in places:
+        return None
+    case, row = places[candidate.uid]
+    where = f"the case {case.pseudonym} has a series of this UID"
+    if row.study_instance_uid != candidate.series.study_instance_uid:
+        return f"{where} in the study {row.study_instance_uid}"
+    if row.orthanc_series_id is None and candidate.has_twin:
+        return f"{where}, of which of two patients is not written down: correct it by hand"
+    if row.orthanc_series_id not in {None, candidate.series.orthanc_id}:
+        return f"{where} from another patient: correct it by hand"
+    return None
+
+
+def _sort_out(plan: _Plan, pairs: Sequence[Pair], contested: set[str], protocol: Protocol) -> None:
+    """Tell what is to be enrolled, what is enrolled, and what stands in the way."""
     reference = protocol.reference_arm
     rows = plan.case.series if plan.case is not None else []
     taken = {(row.arm, row.sequence): row.series_instance_uid for row in rows}
-    for one in paired.pairs:
+    for one in pairs:
         held = (taken.get((reference, one.sequence)), taken.get((one.arm, one.sequence)))
-        asked = (one.standard.uid, one.derived.uid)
-        if held == asked:
+        wanted = (one.standard.uid, one.derived.uid)
+        if held == wanted:
             plan.unchanged += 1
-        elif any(a not in {None, b} for a, b in zip(held, asked, strict=True)):
+        elif any(a not in {None, b} for a, b in zip(held, wanted, strict=True)):
             reason = f"the case has another series of {one.sequence}: correct it by hand"
+            plan.left_out += _all_out([one], reason)
+        elif contested & {series.series.orthanc_id for series in one.both}:
+            reason = "the archive holds its UID under another patient too: enrol one by hand"
             plan.left_out += _all_out([one], reason)
         else:
             plan.pairs.append(one)
-    return plan
 
 
 def _all_out(pairs: Iterable[Pair], reason: str) -> list[LeftOut]:
     return [
         LeftOut(one.uid, one.series.study_instance_uid, reason)
         for each in pairs
-        for one in (each.standard, each.derived)
+        for one in each.both
     ]
 
 

@@ -25,7 +25,7 @@ class Ruler:
     """Measures regions; an image that several lie on is read once."""
 
     def __init__(self) -> None:
-        self._values: dict[str, npt.NDArray[np.float64]] = {}
+        self._values: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
 
     def measure(self, geometry: Geometry, source: SourceSeries, frame: Frame) -> RegionValues:
         """Measure a region on an image of a series.
@@ -34,9 +34,11 @@ class Ruler:
         ------
         UnusableGeometry, ImagesMissing, ArchiveUnavailable
         """
-        if frame.key not in self._values:
-            self._values[frame.key] = source.shown(frame)
-        return measure(geometry, frame, self._values[frame.key])
+        # A SOPInstanceUID alone may stand under two patients.
+        key = (source.series.orthanc_id, frame.key)
+        if key not in self._values:
+            self._values[key] = source.shown(frame)
+        return measure(geometry, frame, self._values[key])
 
 
 def measured(

@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from halfscan_api.archive import ImagesMissing, archive
+from halfscan_api.archive import ImagesMissing, SeriesIdentity, archive
 from halfscan_api.audit import Actor
-from halfscan_api.blinded.source import SourceCache, UnusableImages
+from halfscan_api.blinded.source import SourceCache, UnusableImages, identity_of
 from halfscan_api.measurements.geometry import (
     Coordinates,
     Geometry,
@@ -50,7 +50,7 @@ class _Job:
     sequence: str
     region: str
     geometry: Mapping[str, Any]
-    series_instance_uid: str | None
+    series: SeriesIdentity | None
 
     def left_out(self, reason: str) -> NotTransferred:
         return NotTransferred(
@@ -111,7 +111,7 @@ def _jobs(session: Session, study_id: int, codes: Sequence[str] | None) -> tuple
     if codes is not None:
         query = query.where(Reading.code.in_(codes))
     series = {
-        (row.case_id, row.arm, row.sequence): row.series_instance_uid
+        (row.case_id, row.arm, row.sequence): identity_of(row)
         for row in session.scalars(select(CaseSeries).where(CaseSeries.study_id == study.id))
     }
     jobs, unchanged = [], 0
@@ -125,9 +125,9 @@ def _jobs(session: Session, study_id: int, codes: Sequence[str] | None) -> tuple
                 if before is not None and before.geometry == row.geometry:
                     unchanged += 1
                     continue
-                uid = series.get((reading.case_id, other, sequence))
+                identity = series.get((reading.case_id, other, sequence))
                 place = (reading.id, reading.code, other, sequence, region)
-                jobs.append(_Job(*place, row.geometry, uid))
+                jobs.append(_Job(*place, row.geometry, identity))
     return jobs, unchanged
 
 
@@ -139,9 +139,9 @@ def _by_reading(jobs: Iterable[_Job]) -> Iterator[tuple[int, list[_Job]]]:
 
 
 def _measure(job: _Job, cache: SourceCache, ruler: Ruler) -> Measured:
-    if job.series_instance_uid is None:
+    if job.series is None:
         raise UnusableGeometry("the case has no such series in this arm")
-    source = cache.get(archive(), job.series_instance_uid)
+    source = cache.get(archive(), job.series)
     geometry = Geometry(Kind(job.geometry["kind"]), Coordinates.PATIENT, job.geometry["points"])
     frame = nearest_frame(geometry.points, source)
     shared = job.geometry["frame_of_reference_uid"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import case as choose
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
@@ -154,7 +155,7 @@ def put_series(
     made_by = row.reconstruction_id if row is not None else None
     if row is None or row.series_instance_uid != new.series_instance_uid:
         _check_free(trail.session, study, new.series_instance_uid)
-        _check_original(trail.session, protocol, arm, new.series_instance_uid)
+        _check_original(trail.session, protocol, arm, new)
         _check_unread(trail.session, case, arm)
     if row is None:
         row = CaseSeries(study_id=study.id, arm=arm, sequence=sequence, added_at=trail.now)
@@ -285,12 +286,14 @@ def _check_free(session: Session, study: Study, uid: str) -> None:
         raise SeriesTaken(f"the series {uid} stands for another case, arm or sequence")
 
 
-def _check_original(session: Session, protocol: Protocol, arm: str, uid: str) -> None:
-    made = find_reconstruction(session, uid) if arm == protocol.reference_arm else None
+def _check_original(session: Session, protocol: Protocol, arm: str, new: NewSeries) -> None:
+    if arm != protocol.reference_arm:
+        return
+    made = find_reconstruction(session, new.series_instance_uid, new.orthanc_series_id)
     if made is not None:
         raise SeriesDerived(
-            f"the reference arm {arm} must hold series as scanned, got the series {uid}, which "
-            f"reconstruction {made.id} made"
+            f"the reference arm {arm} must hold series as scanned, got the series "
+            f"{new.series_instance_uid}, which reconstruction {made.id} made"
         )
 
 
@@ -312,7 +315,7 @@ def _fill(session: Session, row: CaseSeries, new: NewSeries) -> None:
     row.orthanc_series_id = new.orthanc_series_id
     row.scan_time_s = new.scan_time_s
     row.parameters = dict(new.parameters) if new.parameters is not None else None
-    made = find_reconstruction(session, new.series_instance_uid)
+    made = find_reconstruction(session, new.series_instance_uid, new.orthanc_series_id)
     row.reconstruction_id = made.id if made is not None else None
     row.lineage = lineage_of(made) if made is not None else None
 
@@ -327,12 +330,18 @@ def lineage_of(made: Reconstruction) -> JsonObject:
     }
 
 
-def find_reconstruction(session: Session, series_instance_uid: str) -> Reconstruction | None:
-    """Find the newest reconstruction that made a series."""
+def find_reconstruction(
+    session: Session, series_instance_uid: str, orthanc_series_id: str | None
+) -> Reconstruction | None:
+    """Find the newest reconstruction that made a series.
+
+    Of two patients with the same UIDs, the one that Orthanc's identifier stands for comes first.
+    """
+    is_exact = Reconstruction.derived_orthanc_series_id == (orthanc_series_id or "")
     return session.scalar(
         select(Reconstruction)
         .where(Reconstruction.derived_series_instance_uid == series_instance_uid)
-        .order_by(Reconstruction.id.desc())
+        .order_by(choose((is_exact, 0), else_=1), Reconstruction.id.desc())
         .limit(1)
     )
 

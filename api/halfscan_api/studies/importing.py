@@ -150,7 +150,9 @@ def _make_case(session: Session, study: Study, pseudonym: str, state: JsonObject
     session.flush()
     for arm, series in state["series"].items():
         for sequence, one in series.items():
-            made_by = find_reconstruction(session, one["series_instance_uid"])
+            made_by = find_reconstruction(
+                session, one["series_instance_uid"], one.get("orthanc_series_id")
+            )
             session.add(
                 row_of(
                     CaseSeries,
