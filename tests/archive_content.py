@@ -53,6 +53,12 @@ def get(site: Site, path: str) -> Any:
     return httpx.get(f"{site.stack.orthanc_url}{path}", timeout=30).json()
 
 
+def studies_of(site: Site) -> list[str]:
+    """Give Orthanc's identifiers of all studies, in their order."""
+    studies: list[str] = get(site, "/studies")
+    return sorted(studies)
+
+
 def orthanc_id(site: Site, level: str, **query: str) -> str:
     """Find the only resource of a level."""
     found = post_find(site, level, **query)

@@ -17,7 +17,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-PACKAGES = ("halfscan_api", "halfscan_models", "halfscan_plugin", "halfscan_stats")
+PACKAGES = (
+    "halfscan_api",
+    "halfscan_archive",
+    "halfscan_models",
+    "halfscan_plugin",
+    "halfscan_stats",
+)
 # What cannot be imported where there is no PyTorch, that is everywhere but for training; and
 # Alembic's script, which runs inside Alembic alone.
 NOT_IMPORTED = {

@@ -19,6 +19,7 @@ from archive_content import (
     post,
     series_of,
     settle,
+    studies_of,
     upload,
 )
 from archive_fixtures import Site
@@ -58,7 +59,7 @@ class History:
             self.site.start(killed, **variables)
 
     def possible(self) -> list[Callable[[], None]]:
-        studies = len(get(self.site, "/studies"))
+        studies = len(studies_of(self.site))
         actions: list[Callable[[], None]] = [self.send]
         if studies:
             actions += [
@@ -107,18 +108,18 @@ class History:
         post(self.site, f"/studies/{self._study()}/anonymize", {"Keep": keeps})
 
     def merge_two_studies(self) -> None:
-        source, target = self.random.sample(sorted(get(self.site, "/studies")), 2)
+        source, target = self.random.sample(studies_of(self.site), 2)
         body = {"Resources": [source], "KeepSource": self.random.random() < 0.5}
         post(self.site, f"/studies/{target}/merge", body)
 
     def _study(self) -> str:
-        return self.random.choice(sorted(get(self.site, "/studies")))
+        return self.random.choice(studies_of(self.site))
 
     def _source(self) -> list[str]:
         """Choose a source series; give Orthanc's identifiers of its images."""
         series = [
             beside.instance_ids
-            for study in sorted(get(self.site, "/studies"))
+            for study in studies_of(self.site)
             for beside in self.site.archive.series_of_study(study)
             if not is_halfscan_output(self.site.archive.header(beside.instance_ids[0]))
         ]
@@ -151,5 +152,5 @@ def test_ledger_and_archive_agree_whatever_happens(history: History) -> None:
     except BaseException:
         print(f"seed {SEED}:", *history.happened, sep="\n  ")  # noqa: T201  (to play it again)
         raise
-    sources = [series_of(history.site, study)[0] for study in get(history.site, "/studies")]
+    sources = [series_of(history.site, study)[0] for study in studies_of(history.site)]
     assert sum(map(len, sources)) > 0, "every archive is empty in the end: nothing was tested"

@@ -33,6 +33,7 @@ from halfscan_plugin.cli import COMMANDS
 LOCKS = {"runtime": "all", "api": "api", "worker": "worker", "test": "test"}
 SOURCES = {
     "halfscan_api": "api",
+    "halfscan_archive": "orthanc_plugin",
     "halfscan_models": "models",
     "halfscan_plugin": "orthanc_plugin",
     "halfscan_stats": "stats",
@@ -40,6 +41,7 @@ SOURCES = {
 # The extra whose installation each package is for; the statistics need none.
 EXTRA_OF = {
     "halfscan_api": ["api"],
+    "halfscan_archive": ["api", "worker"],
     "halfscan_models": ["worker"],
     "halfscan_plugin": ["worker"],
     "halfscan_stats": [],

@@ -23,8 +23,8 @@ from pyorthanc import Orthanc
 
 from halfscan_api.errors import HalfscanError, one_line
 from halfscan_api.orthanc_tags import DicomJson, dicom_json
-from halfscan_api.retrying import BUSY, RetryingTransport
 from halfscan_api.settings import PREFIX, Settings
+from halfscan_archive.retrying import BUSY, RetryingTransport
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, cast
 
 import httpx
 import numpy as np
-from httpx_retries import Retry, RetryTransport
 from pydicom import Dataset, dcmwrite
 from pyorthanc import Orthanc
 
+from halfscan_archive.retrying import STREAMED, RetryingTransport
 from halfscan_plugin.derived import is_halfscan_output
 from halfscan_plugin.errors import HalfscanError, UnreadableSeries
 from halfscan_plugin.file_start import FileStart
@@ -41,30 +41,6 @@ __all__ = [
 ]
 
 
-def _read(answer: httpx.Response) -> None:
-    """Read an answer to its end: one that breaks off midway is asked for again."""
-    answer.read()
-
-
-# Reads that meet a closed connection or a busy Orthanc are sent again; together they wait a few
-# seconds. Nothing else is: whether a store or a removal was carried out must be looked at first.
-STREAMS = Retry(
-    total=4,
-    backoff_factor=0.25,
-    backoff_jitter=0.5,
-    max_backoff_wait=2.0,
-    allowed_methods={"GET", "HEAD"},
-    status_forcelist={502, 503, 504},
-    retry_on_exceptions=(
-        httpx.NetworkError,
-        httpx.RemoteProtocolError,
-        httpx.ConnectTimeout,
-        httpx.PoolTimeout,
-    ),
-)
-READS = STREAMS.copy_with(validate_response=_read)
-# A search is a read that is sent as a POST.
-SEARCHES = READS.copy_with(allowed_methods={"POST"})
 MOST_LOOKS = 3  # at a series that loses instances while it is looked at
 # Orthanc would compress every answer that may be compressed: ten times the time for an image.
 UNPACKED = {"Accept-Encoding": "identity"}
@@ -192,12 +168,9 @@ class Archive:
             username=username,
             password=password,
             timeout=timeout_s,
-            transport=RetryTransport(httpx.HTTPTransport(trust_env=False), READS),
+            transport=RetryingTransport(),
             # pyorthanc itself tells an error's status only in the text of its message.
-            event_hooks={
-                "request": [_allow_again],
-                "response": [httpx.Response.raise_for_status],
-            },
+            event_hooks={"response": [httpx.Response.raise_for_status]},
         )
 
     def close(self) -> None:
@@ -282,7 +255,7 @@ class Archive:
             If the bytes are no DICOM file.
         """
         path = f"{self._url}/instances/{instance_id}/file"
-        arguments = {"headers": UNPACKED, "extensions": {"retry": STREAMS}}
+        arguments = {"headers": UNPACKED, "extensions": {STREAMED: True}}
         with self._errors(), self._client.stream("GET", path, **arguments) as answer:
             start = FileStart(answer.iter_bytes())
             try:
@@ -483,11 +456,6 @@ class Archive:
             raise ArchiveUnavailable(
                 f"what answers at {self._url} is not Orthanc: {error!r}"
             ) from error
-
-
-def _allow_again(request: httpx.Request) -> None:
-    if request.url.path.endswith("/tools/find"):
-        request.extensions["retry"] = SEARCHES
 
 
 def _header_text(dataset: Dataset) -> list[str]:

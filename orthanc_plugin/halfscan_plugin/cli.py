@@ -39,6 +39,7 @@ COMMANDS = {
 # The extra of the installation that a package's commands need, or a command of its own.
 EXTRAS = {
     "halfscan_api": "api",
+    "halfscan_archive": "worker",
     "halfscan_stats": "api",
     "halfscan_plugin": "worker",
     "halfscan_models": "worker",

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from halfscan_api.archive import Archive, ArchiveUnavailable
-from halfscan_api.retrying import RetryingTransport
+from halfscan_archive.retrying import RetryingTransport
 
 OK = b"[]"
 

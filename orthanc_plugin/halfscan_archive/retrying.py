@@ -12,6 +12,8 @@ from contextlib import suppress
 import httpx
 import structlog
 
+__all__ = ["BUSY", "STREAMED", "RetryingTransport"]
+
 log = structlog.stdlib.get_logger(__name__)
 
 # Before the second, the third and the fourth try; how long all waits together may be [s].
@@ -19,6 +21,8 @@ PAUSES_S = (0.05, 0.5, 2.0)
 LONGEST_WAIT_S = 4.0
 # Of a server, or of a proxy before it, that is there and cannot answer now (RFC 9110, 15.6).
 BUSY = frozenset({502, 503, 504})
+# Name of a request's extension: its answer is read as it comes, by whoever asked.
+STREAMED = "halfscan_streamed"
 # Asks with a body, and changes nothing.
 SEARCH = "/tools/find"
 # A timeout is not among them: whoever waited for long should not wait as long again.
@@ -28,7 +32,8 @@ _CUT_OFF = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.PoolTimeout)
 class RetryingTransport(httpx.BaseTransport):
     """Transport of an `httpx.Client` that tries reads again, each time on a new connection.
 
-    The answer to a read is taken in whole, so that one that breaks off midway is read again.
+    The answer to a read is taken in whole, so that one that breaks off midway is read again; but
+    for a request with the extension `STREAMED`.
 
     Parameters
     ----------
@@ -82,6 +87,8 @@ def _is_read(request: httpx.Request) -> bool:
 
 def _whole(transport: httpx.BaseTransport, request: httpx.Request) -> httpx.Response:
     answer = transport.handle_request(request)
+    if request.extensions.get(STREAMED) and answer.status_code not in BUSY:
+        return answer
     try:
         answer.read()
     finally:

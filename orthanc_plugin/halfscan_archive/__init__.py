@@ -1,0 +1,1 @@
+"""How an archive is asked over HTTP: what the API and the worker share of it; httpx alone."""
