@@ -95,7 +95,7 @@ def test_corrected_pixels_under_the_same_uids(shared: Site, *, deleted_before: b
 
     def follows() -> bool:
         rows = shared.ledger.rows(orthanc_series_id=first["orthanc_series_id"])["items"]
-        return rows[0]["id"] != first["id"] and rows[0]["status"] == "done"
+        return bool(rows[0]["id"] != first["id"] and rows[0]["status"] == "done")
 
     shared.wait_for(follows)
     shared.settled()

@@ -42,7 +42,7 @@ def test_the_compose_file_is_valid_and_has_every_part() -> None:
     done = compose("config", **PASSWORDS)
     assert done.returncode == 0, done.stderr
     services: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
-    assert set(services) == {"postgres", "api", "token", "orthanc", "worker"}
+    assert set(services) == {"postgres", "api", "token", "orthanc", "worker", "doctor"}
     assert services["orthanc"]["build"]["target"] == "archive"
     assert "postgresql+psycopg://halfscan:one@postgres" in str(services["api"]["environment"])
 

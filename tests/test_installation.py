@@ -264,7 +264,7 @@ def debian_orthanc(machine: Machine) -> Machine:
 @pytest.mark.archive
 def test_the_steps_of_the_readme_with_debians_orthanc(debian_orthanc: Machine) -> None:
     machine = debian_orthanc
-    _, token, orthanc, worker = readme_steps()
+    _, token, orthanc, worker, doctor = readme_steps()
     *commands, serve = token.splitlines()
     machine.type_in("\n".join(commands))
     assert serve.startswith("halfscan serve ")
@@ -295,6 +295,8 @@ def test_the_steps_of_the_readme_with_debians_orthanc(debian_orthanc: Machine) -
     assert start == "halfscan worker"
     machine.start("worker", start)
     machine.wait_for("worker", lambda said: "worker_started" in said)
+    assert doctor.startswith("halfscan doctor archive --apply")
+    machine.type_in(doctor)
     machine.stop()
 
 
