@@ -113,7 +113,7 @@ class Site:
             state = httpx.get(f"{self.stack.orthanc_url}/halfscan/status").json()
             last = httpx.get(f"{self.stack.orthanc_url}/changes?last").json()["Last"]
             open_rows = [row for row in self.rows() if row["status"] not in FINAL]
-            told = state["cursor"] == last and state["waiting_deletions"] == 0
+            told = state["cursor"] >= last and state["waiting_deletions"] == 0
             return told and not open_rows
 
         self.wait_for(calm)
