@@ -108,7 +108,7 @@ def test_what_grew_before_a_worker_came_is_reconstructed_once(
     last = wait_for_row(site, fast_series, 4, "done")
     first = wait_for_row(site, fast_series, 3, "skipped")
     assert first["reason_code"] == "superseded"
-    assert f"reconstruction {last['id']} stands for them" in first["reason"]
+    assert f"reconstruction {last['id']} stands for it" in first["reason"]
     assert [a["derived_series_instance_uid"] for a in site.ledger.row(first["id"])["attempts"]] == [
         None
     ]
