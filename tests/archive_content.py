@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -11,7 +12,12 @@ from pydicom import Dataset
 from archive_fixtures import Site
 from dicom_maker import add_siemens_classic, encoded, mr_series
 from halfscan_plugin.archive import ArchivedSeries
-from halfscan_plugin.derived import is_halfscan_output, pixel_digest, source_pixels
+from halfscan_plugin.derived import (
+    is_halfscan_output,
+    pixel_digest,
+    source_pixels,
+    source_uids,
+)
 from halfscan_plugin.reconciliation import Reconciliation
 from halfscan_plugin.rules import judge
 from halfscan_plugin.volume import read_volume
@@ -87,8 +93,18 @@ def pixels_of(series: list[Dataset]) -> frozenset[str]:
     return frozenset(pixel_digest(read_volume([dataset]), 0) for dataset in series)
 
 
-def sources_of(derived: list[Dataset]) -> frozenset[str]:
-    return frozenset(str(source_pixels(dataset)) for dataset in derived)
+def sources_of(derived: list[Dataset], sources: Sequence[list[Dataset]] = ()) -> frozenset[str]:
+    """Name the pixels that a derived series was made from; by UID where it does not name them."""
+    by_uid = {
+        str(dataset.SOPInstanceUID): pixel_digest(read_volume([dataset]), 0)
+        for series in sources
+        for dataset in series
+    }
+    uids = [uid for dataset in derived for uid in source_uids(dataset)]
+    noted = [source_pixels(dataset) for dataset in derived]
+    if None in noted:
+        return frozenset(by_uid.get(uid, "none") for uid in uids)
+    return frozenset(map(str, noted))
 
 
 def settle(site: Site) -> None:
@@ -111,7 +127,7 @@ def check_agreement(site: Site, patients: str = "*") -> None:
         wanted = Counter(
             pixels_of(series) for series in sources if judge(series)[1].action == "reconstruct"
         )
-        stands = Counter(map(sources_of, derived))
+        stands = Counter(sources_of(series, sources) for series in derived)
         # Of a copied source that is not accelerated by its headers any more, the copy may stand.
         few = {"study": study, "wanted": wanted, "stands": stands, "there": there}
         assert wanted <= stands <= there, few

@@ -721,7 +721,7 @@ def test_a_copied_derived_series_gives_way_to_the_new_one(
     copied = unchanged(archive.series).datasets
     archive.derived = {
         "copy": list(copied),
-        "copy of others": list(unchanged(fast(2, seed=3)).datasets),
+        "copy of others": list(unchanged(fast(2, seed=3, name="other")).datasets),
     }
     if known:  # it is the derived series of another source with the same pixels
         ledger.known = [{"orthanc_study_id": STUDY_ID}]
@@ -739,7 +739,7 @@ def test_a_copy_beside_the_derived_series_is_removed(
     archive.series = list(unchanged(source).datasets)
     archive.derived[SERIES_ID] = archive.series
     archive.instance_names = {str(n): f"{SERIES_ID}/{n}" for n in range(2)}
-    other = source if same else fast(2, seed=3)
+    other = source if same else fast(2, seed=3, name="other")
     archive.derived["orthanc 2.25.1"] = list(unchanged(other).datasets)
     row = {
         "id": 5,

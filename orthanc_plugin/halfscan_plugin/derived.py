@@ -19,10 +19,10 @@ leave the pixels as they are.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,7 @@ from halfscan_plugin.volume import SeriesVolume, stored_object
 __all__ = [
     "Derivation",
     "DerivedSeries",
+    "Origin",
     "Provenance",
     "default_description",
     "derive",
@@ -185,6 +186,38 @@ def pixel_digest(source: SeriesVolume, index: int) -> str:
         digest.update(f"{frame}:{image.shape}:".encode())
         digest.update(image.data)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a derived series was made from, as its objects say.
+
+    Parameters
+    ----------
+    pixels : frozenset of str
+        Digests of the pixels; empty where an object does not name them any more, since an archive
+        that anonymises removes the text in which they stand.
+    uids : frozenset of str
+        SOPInstanceUIDs of the images; an archive that corrects or merges copies them as they are,
+        one that anonymises maps them.
+    """
+
+    pixels: frozenset[str]
+    uids: frozenset[str]
+
+    @classmethod
+    def of(cls, headers: Iterable[Dataset]) -> Self:
+        """Read it from the objects of a derived series."""
+        objects = list(headers)
+        pixels = {source_pixels(header) for header in objects}
+        uids = (uid for header in objects for uid in source_uids(header))
+        named = frozenset(digest for digest in pixels if digest is not None)
+        return cls(frozenset() if None in pixels else named, frozenset(uids))
+
+    def lies_in(self, other: "Origin") -> bool:
+        """Tell whether another series was made from the same images, or from these and more."""
+        same_pixels = bool(self.pixels) and self.pixels <= other.pixels
+        return same_pixels or (bool(self.uids) and self.uids <= other.uids)
 
 
 class Derivation:

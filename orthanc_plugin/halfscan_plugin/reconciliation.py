@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from halfscan_plugin.archive import Archive, ArchivedSeries, SeriesNotFound, SourceSeries
-from halfscan_plugin.derived import is_halfscan_output, source_pixels
+from halfscan_plugin.derived import Origin, is_halfscan_output
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.ledger import Ledger, LedgerRefused
 
@@ -172,8 +172,8 @@ class Reconciliation:
             uid = series.series_instance_uid
             if self._ledger.rows(derived_series_instance_uid=uid, per_page=1)["items"]:
                 continue  # a worker is about to store it
-            pixels = self._pixels(series.orthanc_series_id)
-            twin = next((i for i in items if pixels and pixels <= self._pixels_of(i)), None)
+            origin = self._origin(series.orthanc_series_id)
+            twin = next((i for i in items if self._is_twin(origin, i)), None)
             where = (series.orthanc_series_id,)
             if twin is None:
                 reason = "written by Halfscan; this ledger knows no source of it"
@@ -228,18 +228,16 @@ class Reconciliation:
         except (SeriesNotFound, UnreadableSeries):
             return False
 
-    def _pixels_of(self, item: dict[str, Any]) -> set[str]:
+    def _is_twin(self, origin: Origin, item: dict[str, Any]) -> bool:
         derived = item["derived_orthanc_series_id"]
-        return set() if derived is None else self._pixels(derived)
+        return derived is not None and origin.lies_in(self._origin(derived))
 
-    def _pixels(self, series_id: str) -> set[str]:
-        """Give the digests of the pixels that a derived series was made from; none if unknown."""
+    def _origin(self, series_id: str) -> Origin:
+        """Read what a derived series was made from; nothing where it cannot be read."""
         try:
-            ids = self._archive.instance_ids(series_id)
-            noted = [source_pixels(self._archive.header(instance_id)) for instance_id in ids]
+            return Origin.of(map(self._archive.header, self._archive.instance_ids(series_id)))
         except (SeriesNotFound, UnreadableSeries):
-            return set()
-        return set() if None in noted else {digest for digest in noted if digest is not None}
+            return Origin(frozenset(), frozenset())
 
 
 def _seen(

@@ -13,14 +13,9 @@ from typing import Any, Literal
 import structlog
 
 from halfscan_plugin.archive import Archive, ArchivedSeries, NotOurs, SeriesNotFound, SourceSeries
-from halfscan_plugin.derived import (
-    DerivedSeries,
-    is_halfscan_output,
-    pixel_digest,
-    source_pixels,
-    source_uids,
-)
+from halfscan_plugin.derived import DerivedSeries, Origin, is_halfscan_output, pixel_digest
 from halfscan_plugin.errors import UnreadableSeries
+from halfscan_plugin.headers import text
 from halfscan_plugin.ledger import Ledger
 from halfscan_plugin.volume import read_volume
 
@@ -83,13 +78,12 @@ class Succession:
         for earlier in self._job["supersedes"]:
             if earlier["derived_series_instance_uid"] != series.series_instance_uid:
                 self._remove(earlier, source.orthanc_study_id, removal)
-        pixels = {source_pixels(dataset) for dataset in series.datasets}
-        uids = {uid for dataset in series.datasets for uid in source_uids(dataset)}
+        origin = Origin.of(series.datasets)
         for beside in self._archive.series_of_study(source.orthanc_study_id):
             own = beside.orthanc_series_id == source.orthanc_series_id
             if own or beside.series_instance_uid == series.series_instance_uid:
                 continue
-            if self._is_copy(beside, source, pixels, uids):
+            if self._is_copy(beside, source, origin):
                 self._remove_copy(beside)
                 removal.warnings.append(
                     f"took the place of {beside.series_instance_uid}, a copy of a derived series "
@@ -138,17 +132,16 @@ class Succession:
         """
         if self._is_known(series.series_instance_uid, series):
             return None
-        headers = [self._archive.header(instance_id) for instance_id in series.instance_ids]
-        pixels = {source_pixels(header) for header in headers}
+        origin = Origin.of(map(self._archive.header, series.instance_ids))
         for row in self._rows_in_study(series, status="done"):
             if row["replaced_at"] is not None or row["derived_orthanc_series_id"] is None:
                 continue
             try:
                 instances = self._archive.instance_ids(row["derived_orthanc_series_id"])
-                known = {source_pixels(self._archive.header(i)) for i in instances}
+                known = Origin.of(map(self._archive.header, instances))
             except SeriesNotFound:
                 continue
-            if None not in pixels and pixels <= known:
+            if origin.lies_in(known):
                 self._check()
                 self._archive.remove_derived(series.orthanc_series_id)
                 log.info("derived_copy_removed", id=row["id"], uid=series.series_instance_uid)
@@ -160,7 +153,7 @@ class Succession:
             # Somebody had deleted it, and now it comes back.
             self._ledger.retry(row["id"])
             return f"it came back after it was deleted: reconstruction {row['id']} is made again"
-        lost_source = self._job.get("look_again") and not self._has_source(series, pixels)
+        lost_source = self._job.get("look_again") and not self._has_source(series, origin)
         if lost_source and self._orphans == "remove":
             self._check()
             self._archive.remove_derived(series.orthanc_series_id)
@@ -196,24 +189,17 @@ class Succession:
         self._archive.remove_derived(copy.orthanc_series_id)
         log.info("derived_copy_removed", id=self._job["id"], uid=copy.series_instance_uid)
 
-    def _is_copy(
-        self,
-        beside: ArchivedSeries,
-        source: SourceSeries,
-        pixels: set[str | None],
-        uids: set[str],
-    ) -> bool:
+    def _is_copy(self, beside: ArchivedSeries, source: SourceSeries, origin: Origin) -> bool:
         """Tell a copied derived series of this source from one that the ledger knows."""
-        for instance_id in beside.instance_ids:
-            try:
-                header = self._archive.header(instance_id)
-            except (SeriesNotFound, UnreadableSeries):
-                return False
-            noted = source_pixels(header)
-            named = noted in pixels if noted else bool(uids.intersection(source_uids(header)))
-            if not (is_halfscan_output(header) and named):
-                return False
-        return bool(beside.instance_ids) and not self._is_known(beside.series_instance_uid, source)
+        try:
+            headers = [self._archive.header(instance_id) for instance_id in beside.instance_ids]
+        except (SeriesNotFound, UnreadableSeries):
+            return False
+        if not headers or not all(map(is_halfscan_output, headers)):
+            return False
+        return Origin.of(headers).lies_in(origin) and not self._is_known(
+            beside.series_instance_uid, source
+        )
 
     def _is_known(self, derived_uid: str, source: SourceSeries) -> bool:
         """Tell whether an attempt in this study made a series, or is about to."""
@@ -225,21 +211,23 @@ class Succession:
         rows = self._ledger.rows(**filters, per_page=200)["items"]
         return [row for row in rows if _in_study(row, series)]
 
-    def _has_source(self, series: SourceSeries, pixels: set[str | None]) -> bool:
-        """Tell whether an image of the same study has the pixels that a copy was made from."""
+    def _has_source(self, series: SourceSeries, origin: Origin) -> bool:
+        """Tell whether an image of the same study is one that a copy was made from."""
         for beside in self._archive.series_of_study(series.orthanc_study_id):
             if beside.orthanc_series_id != series.orthanc_series_id:
                 for instance_id in beside.instance_ids:
-                    if self._pixels(instance_id) in pixels:
+                    uid, pixels = self._image(instance_id)
+                    if uid in origin.uids or pixels in origin.pixels:
                         return True
-        return None in pixels  # nothing can be said of a copy that does not name them
+        return False
 
-    def _pixels(self, instance_id: str) -> str | None:
-        """Give the digest of an image's pixels; None for what is no image, or is gone."""
+    def _image(self, instance_id: str) -> tuple[str, str]:
+        """Give SOPInstanceUID and digest of the pixels; empty for what is none, or is gone."""
         try:
-            return pixel_digest(read_volume([self._archive.dataset(instance_id)]), 0)
+            dataset = self._archive.dataset(instance_id)
+            return text(dataset, "SOPInstanceUID"), pixel_digest(read_volume([dataset]), 0)
         except (SeriesNotFound, UnreadableSeries):
-            return None
+            return "", ""
 
     def _stands(self, earlier: dict[str, Any], source: SourceSeries, removal: Removal) -> bool:
         """Tell whether each object of a derived series has its source, with the same pixels."""
@@ -253,9 +241,9 @@ class Succession:
         if not headers:
             removal.gone.append(earlier["derived_series_instance_uid"])
             return False
-        wanted = {source_pixels(header) for header in headers}
-        held = {self._pixels(instance_id) for instance_id in source.instance_ids}
-        return None not in wanted and wanted <= held
+        origin = Origin.of(headers)
+        held = {self._image(instance_id)[1] for instance_id in source.instance_ids}
+        return bool(origin.pixels) and origin.pixels <= held
 
 
 def _in_study(row: dict[str, Any], source: SourceSeries) -> bool:
