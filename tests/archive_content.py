@@ -11,7 +11,7 @@ from pydicom import Dataset
 
 from archive_fixtures import Site
 from dicom_maker import add_siemens_classic, encoded, mr_series
-from halfscan_plugin.archive import ArchivedSeries
+from halfscan_plugin.archive import ArchivedSeries, SeriesNotFound
 from halfscan_plugin.derived import (
     is_halfscan_output,
     pixel_digest,
@@ -85,7 +85,8 @@ def series_of(site: Site, study: str) -> tuple[list[list[Dataset]], list[list[Da
     derived: list[list[Dataset]] = []
     for series in site.archive.series_of_study(study):
         datasets = _datasets(site, series)
-        (derived if is_halfscan_output(datasets[0]) else sources).append(datasets)
+        if datasets:
+            (derived if is_halfscan_output(datasets[0]) else sources).append(datasets)
     return sources, derived
 
 
@@ -138,4 +139,8 @@ def check_agreement(site: Site, patients: str = "*") -> None:
 
 
 def _datasets(site: Site, series: ArchivedSeries) -> list[Dataset]:
-    return [site.archive.dataset(instance_id) for instance_id in series.instance_ids]
+    """Read a series; nothing of one that was removed since it was listed."""
+    try:
+        return [site.archive.dataset(instance_id) for instance_id in series.instance_ids]
+    except SeriesNotFound:
+        return []

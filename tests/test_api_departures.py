@@ -181,6 +181,37 @@ def test_rows_are_found_by_what_they_made_or_are_about_to(api: Api, made: int) -
     assert rows() == [made]
 
 
+def test_what_halfscan_wrote_is_looked_at_again_when_it_is_announced_again(api: Api) -> None:
+    row_id = api.add(1)["id"]
+    api.post(f"/{row_id}/outcome", skipped(api.must_claim(), reason_code="halfscan_output"))
+    assert json_of(api.post("", series(1)))["status"] == "pending"
+
+
+def test_a_copy_is_looked_at_again_when_a_series_beside_it_goes(api: Api, made: int) -> None:
+    copy = api.add(5, orthanc_study_id=STUDY)["id"]
+    known = api.add(6, orthanc_study_id=STUDY, orthanc_series_id=DERIVED)["id"]
+    for _ in range(2):
+        claimed = api.must_claim()
+        assert claimed["look_again"] is False
+        outcome = skipped(claimed, reason_code="halfscan_output")
+        api.post(f"/{claimed['id']}/outcome", outcome)
+    assert depart(api, SOURCE) == [made, copy]
+    assert api.show(known)["status"] == "skipped", "its own row tells of it"
+    claims = [api.must_claim() for _ in range(2)]
+    assert {row["id"]: row["look_again"] for row in claims} == {made: False, copy: True}
+    for row in claims:
+        api.post(f"/{row['id']}/outcome", skipped(row, reason_code="halfscan_output"))
+    api.post(f"/{copy}/retry")
+    assert api.must_claim()["look_again"] is False
+
+
+def test_what_was_to_wait_is_due_once_it_is_announced_whole(api: Api) -> None:
+    api.add(1, delay_s=30)
+    assert api.claim() is None
+    api.post("", series(1))
+    assert api.claim() is not None
+
+
 def test_the_orthanc_study_of_an_old_row_is_noted_when_it_is_told(api: Api) -> None:
     row_id = api.add(1)["id"]
     assert api.show(row_id)["orthanc_study_id"] is None

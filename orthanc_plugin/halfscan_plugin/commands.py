@@ -168,7 +168,9 @@ def _read(paths: "Sequence[Path]") -> "Folder":
 def _archived(uids: tuple[str, ...], settings: "ArchiveSettings") -> list[list["Dataset"]]:
     """Read the headers of series in Orthanc."""
     from halfscan_plugin.archive import Archive, SeriesNotFound  # noqa: PLC0415  (heavy, only here)
+    from halfscan_plugin.logs import configure  # noqa: PLC0415  (as above)
 
+    configure("warning", "console")
     archive = Archive(
         str(settings.orthanc_url), settings.orthanc_username, settings.orthanc_password
     )

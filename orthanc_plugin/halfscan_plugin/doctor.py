@@ -73,8 +73,10 @@ def archive(*, applies: bool, hours: float | None, as_json: bool, **addresses: A
 def _look(settings: "WorkerSettings", *, applies: bool) -> "Comparison":
     from halfscan_plugin.archive import Archive  # noqa: PLC0415  (heavy, only here)
     from halfscan_plugin.ledger import Ledger  # noqa: PLC0415  (as above)
+    from halfscan_plugin.logs import configure  # noqa: PLC0415  (as above)
     from halfscan_plugin.reconciliation import Reconciliation  # noqa: PLC0415  (as above)
 
+    configure("warning", settings.log_format)
     ledger = Ledger(str(settings.api_url), settings.token)
     archive = Archive(
         str(settings.orthanc_url), settings.orthanc_username, settings.orthanc_password

@@ -6,13 +6,16 @@ from datetime import datetime
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from halfscan_api.reconstructions.replacement import DERIVED_DELETED, NOT_FOUND, find_superseded
+from halfscan_api.reconstructions.replacement import (
+    DERIVED_DELETED,
+    HALFSCAN_OUTPUT,
+    NOT_FOUND,
+    find_superseded,
+)
 from halfscan_api.reconstructions.schemas import DERIVED_FIELDS
 from halfscan_api.reconstructions.service import begin_anew
 from halfscan_api.reconstructions.tables import Reconstruction, ReconstructionAttempt, Status
 
-# What a worker says of a series that Halfscan wrote.
-HALFSCAN_OUTPUT = "halfscan_output"
 GONE = "the series is no longer in the archive"
 DERIVED_GONE = "its derived series was deleted from the archive; a retry makes it again"
 

@@ -20,6 +20,8 @@ from halfscan_api.reconstructions.tables import (
 SUPERSEDED, NOT_FOUND = "superseded", "series_not_found"
 # What the ledger says itself of a row whose derived series somebody has deleted.
 DERIVED_DELETED = "derived_deleted"
+# What a worker says of a series that Halfscan wrote; where it stands depends on what is beside it.
+HALFSCAN_OUTPUT = "halfscan_output"
 
 
 def find_superseded(session: Session, row: Reconstruction) -> list[Superseded]:
@@ -61,7 +63,7 @@ def find_superseded(session: Session, row: Reconstruction) -> list[Superseded]:
 def gave_way(row: Reconstruction) -> bool:
     """Tell whether a row ended only because of what the archive held, and may be otherwise now."""
     if row.status == Status.SKIPPED:
-        return row.reason_code in {SUPERSEDED, NOT_FOUND, DERIVED_DELETED}
+        return row.reason_code in {SUPERSEDED, NOT_FOUND, DERIVED_DELETED, HALFSCAN_OUTPUT}
     return row.status == Status.DONE and row.replaced_at is not None
 
 

@@ -87,7 +87,7 @@ def create(
     """Note a series, once for each set of its instances.
 
     A row begins anew when its content is announced again after it gave way to another one, after
-    the series was gone, or after its derived series was deleted.
+    the series was gone, or after its derived series was deleted; so does one that Halfscan wrote.
 
     Returns
     -------
@@ -130,6 +130,9 @@ def create(
     if gave_way(existing):
         begin_anew(existing, now)
         existing.replaced_by = existing.replaced_at = None  # it stands for the series again
+    due = now + timedelta(seconds=new.delay_s)
+    if existing.status == Status.PENDING and existing.attempt == 0 and due < existing.run_after:
+        existing.run_after = due  # whoever announced it before expected it later
     return existing, False
 
 
