@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,22 +180,13 @@ class Engine:
             syntax=self._transfer_syntax,
             remark=_remark(decision),
         )
-        number = free_number(
-            integer(source.sources[0], "SeriesNumber"),
-            taken_numbers,
-            derivation.series_uid,
-            replaces,
-        )
+        base = integer(source.sources[0], "SeriesNumber")
+        number = free_number(base, taken_numbers, derivation.series_uid, replaces)
         series = derivation.write(number)
         return Outcome(
             series=series,
             provenance=provenance,
-            timings_s={
-                "decode": round(decoded - started, 4),
-                "reconstruct": round(reconstructed - decoded, 4),
-                "guard": round(checked - reconstructed, 4),
-                "derive": round(time.perf_counter() - checked, 4),
-            },
+            timings_s=_lasted(started, decoded, reconstructed, checked, time.perf_counter()),
             quality=quality,
             warnings=(
                 *beside,
@@ -225,6 +217,12 @@ class Engine:
             self._reconstructors[name] = self._load(name)
         reconstructor = self._reconstructors[name]
         return reconstructor, _provenance(reconstructor, strength)
+
+
+def _lasted(*moments: float) -> dict[str, float]:
+    """Give the seconds between the moments at which the steps of a reconstruction ended."""
+    steps = ("decode", "reconstruct", "guard", "derive")
+    return {step: round(b - a, 4) for step, (a, b) in zip(steps, pairwise(moments), strict=True)}
 
 
 def _check_again(datasets: Sequence[Dataset]) -> None:
