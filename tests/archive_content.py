@@ -13,10 +13,11 @@ from archive_fixtures import Site
 from dicom_maker import add_siemens_classic, encoded, mr_series
 from halfscan_plugin.archive import ArchivedSeries, SeriesNotFound
 from halfscan_plugin.derived import (
+    Origin,
     is_halfscan_output,
     pixel_digest,
+    scan_of,
     source_pixels,
-    source_uids,
 )
 from halfscan_plugin.reconciliation import Reconciliation
 from halfscan_plugin.rules import judge
@@ -95,17 +96,16 @@ def pixels_of(series: list[Dataset]) -> frozenset[str]:
 
 
 def sources_of(derived: list[Dataset], sources: Sequence[list[Dataset]] = ()) -> frozenset[str]:
-    """Name the pixels that a derived series was made from; by UID where it does not name them."""
-    by_uid = {
-        str(dataset.SOPInstanceUID): pixel_digest(read_volume([dataset]), 0)
-        for series in sources
-        for dataset in series
-    }
-    uids = [uid for dataset in derived for uid in source_uids(dataset)]
-    noted = [source_pixels(dataset) for dataset in derived]
-    if None in noted:
-        return frozenset(by_uid.get(uid, "none") for uid in uids)
-    return frozenset(map(str, noted))
+    """Name the pixels that a derived series was made from; by its source where it does not."""
+    noted = {source_pixels(dataset) for dataset in derived}
+    if None not in noted:
+        return frozenset(map(str, noted))
+    origin = Origin.of(derived)
+    for series in sources:
+        named = {str(dataset.SOPInstanceUID) for dataset in series} & origin.uids
+        if named or set(map(scan_of, series)) & origin.scans:
+            return pixels_of(series)
+    return frozenset({"no source"})
 
 
 def settle(site: Site) -> None:

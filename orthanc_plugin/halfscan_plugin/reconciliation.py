@@ -237,7 +237,7 @@ class Reconciliation:
         try:
             return Origin.of(map(self._archive.header, self._archive.instance_ids(series_id)))
         except (SeriesNotFound, UnreadableSeries):
-            return Origin(frozenset(), frozenset())
+            return Origin()
 
 
 def _seen(

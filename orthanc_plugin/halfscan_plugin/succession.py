@@ -13,7 +13,7 @@ from typing import Any, Literal
 import structlog
 
 from halfscan_plugin.archive import Archive, ArchivedSeries, NotOurs, SeriesNotFound, SourceSeries
-from halfscan_plugin.derived import DerivedSeries, Origin, is_halfscan_output, pixel_digest
+from halfscan_plugin.derived import DerivedSeries, Origin, is_halfscan_output, pixel_digest, scan_of
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.headers import text
 from halfscan_plugin.ledger import Ledger
@@ -212,22 +212,28 @@ class Succession:
         return [row for row in rows if _in_study(row, series)]
 
     def _has_source(self, series: SourceSeries, origin: Origin) -> bool:
-        """Tell whether an image of the same study is one that a copy was made from."""
+        """Tell whether an image of the same study is, or may be, one that a copy was made from."""
         for beside in self._archive.series_of_study(series.orthanc_study_id):
             if beside.orthanc_series_id != series.orthanc_series_id:
                 for instance_id in beside.instance_ids:
-                    uid, pixels = self._image(instance_id)
-                    if uid in origin.uids or pixels in origin.pixels:
+                    image = self._image(instance_id)
+                    if image.pixels & origin.pixels or image.uids & origin.uids:
+                        return True
+                    if not origin.pixels and image.scans & origin.scans:
                         return True
         return False
 
-    def _image(self, instance_id: str) -> tuple[str, str]:
-        """Give SOPInstanceUID and digest of the pixels; empty for what is none, or is gone."""
+    def _image(self, instance_id: str) -> Origin:
+        """Read an image as what may be made of it names it; nothing of what is none, or is gone."""
         try:
             dataset = self._archive.dataset(instance_id)
-            return text(dataset, "SOPInstanceUID"), pixel_digest(read_volume([dataset]), 0)
+            pixels = pixel_digest(read_volume([dataset]), 0)
         except (SeriesNotFound, UnreadableSeries):
-            return "", ""
+            return Origin()
+        if is_halfscan_output(dataset):
+            return Origin()
+        uid = text(dataset, "SOPInstanceUID")
+        return Origin(frozenset({pixels}), frozenset({uid}), frozenset({scan_of(dataset)}))
 
     def _stands(self, earlier: dict[str, Any], source: SourceSeries, removal: Removal) -> bool:
         """Tell whether each object of a derived series has its source, with the same pixels."""
@@ -242,7 +248,7 @@ class Succession:
             removal.gone.append(earlier["derived_series_instance_uid"])
             return False
         origin = Origin.of(headers)
-        held = {self._image(instance_id)[1] for instance_id in source.instance_ids}
+        held = frozenset[str]().union(*(self._image(i).pixels for i in source.instance_ids))
         return bool(origin.pixels) and origin.pixels <= held
 
 
