@@ -26,7 +26,6 @@ from blinded_support import BlindedStudy, Lumbar, Viewer, start_blinded
 from browser import OPTIONS, open_page
 from halfscan_api import archive
 from halfscan_api.enrolment.watcher import watcher
-from halfscan_plugin.stack import free_port
 
 pytest_plugins = ["api_fixtures", "blinded_fixtures"]
 
@@ -88,7 +87,7 @@ def site(
     """A study whose API and viewer have ports of their own; gives it and the viewer's origin."""
     path = tmp_path / "halfscan.db"
     path.write_bytes(api_sqlite_template.read_bytes())
-    pages = ThreadingHTTPServer(("127.0.0.1", free_port()), partial(_Pages, directory=str(DIST)))
+    pages = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Pages, directory=str(DIST)))
     origin = f"http://127.0.0.1:{pages.server_port}"
     api = make_api(
         f"sqlite:///{path}", orthanc_url=lumbar.orthanc_url, cors_origins=f"http://x,{origin}"
