@@ -13,10 +13,12 @@ pytest_plugins = ["archive_fixtures"]
 DEAR = ("lumbar_archive",)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests that share a dear fixture, or one of their module, on one worker.
 
-    All others are given out one by one, with ``--dist loadgroup``.
+    All others are given out one by one, with ``--dist loadgroup``. First, because pytest-xdist
+    itself looks at the marks in this hook.
     """
     for item in items:
         group = group_of(item)
