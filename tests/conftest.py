@@ -9,6 +9,7 @@ import structlog
 
 pytest_plugins = ["archive_fixtures"]
 
+
 @pytest.fixture(scope="session")
 def cases() -> Path:
     """Folder with the real MR series, which are no part of the project."""
