@@ -8,6 +8,10 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV := .venv
+# The tests wait a lot, for real programs: one more than the two cores of the smallest machine.
+TEST_PROCESSES ?= 3
+# File by file, for the fixtures of a file; in their order, since a file of few tests may be a long one.
+TEST_DISTRIBUTION := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Debian's packages: what the archive needs, and what the tests need on top.
 DEMO_PACKAGES := orthanc orthanc-python orthanc-dicomweb dcmtk python3-venv
 TEST_PACKAGES := $(DEMO_PACKAGES) docker-compose postgresql dicom3tools chromium curl jq dcm2niix
@@ -26,7 +30,7 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.test
 	@bin/install-packages $(TEST_PACKAGES)
 	@bin/get-ohif .ohif
-	@$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
+	@$(VENV)/bin/python -m pytest $(TEST_DISTRIBUTION) $(PYTEST_OPTIONS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

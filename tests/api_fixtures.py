@@ -32,7 +32,7 @@ def api_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def api_postgresql() -> Iterator[str]:
-    """Address of a real PostgreSQL server that lives as long as the tests."""
+    """Address of a database at the newest schema, on a real PostgreSQL that the tests start."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
@@ -59,7 +59,9 @@ def api_postgresql() -> Iterator[str]:
         )
     try:
         _wait_for_postgresql(folder)
-        yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+        url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
+        _bring_up_to_date(url)
+        yield url
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(30)
@@ -82,10 +84,14 @@ def _wait_for_postgresql(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def api_sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("api") / "template.db"
-    database = Database(make_url(f"sqlite:///{path}"))
+    _bring_up_to_date(f"sqlite:///{path}")
+    return path
+
+
+def _bring_up_to_date(url: str) -> None:
+    database = Database(make_url(url))
     migrate.upgrade(database)
     database.dispose()
-    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

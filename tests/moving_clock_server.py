@@ -8,7 +8,6 @@ of ``halfscan serve`` in a session of its own: gunicorn's master and its worker,
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from halfscan_api import migrate, server
 from halfscan_api.database import Database
 from halfscan_api.logs import configure_logging
 from halfscan_api.settings import Settings
+from halfscan_plugin.stack import reserved_port
 
 START = datetime(2030, 1, 7, 8, 0, tzinfo=UTC)
 PATIENCE_S = 60
@@ -131,16 +131,17 @@ def moving_clock_server(
     folder.mkdir(parents=True, exist_ok=True)
     clock = FileClock(folder / "clock.txt")
     clock.set(now)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with subprocess.Popen(
-        [sys.executable, __file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={k: v for k, v in os.environ.items() if not k.upper().startswith("HALFSCAN_")},
-    ) as launcher:
+    with (
+        reserved_port() as reserved,
+        subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={k: v for k, v in os.environ.items() if not k.upper().startswith("HALFSCAN_")},
+        ) as launcher,
+    ):
+        port: int = reserved.getsockname()[1]
         made = MovingClockServer(launcher, folder, database_url, threads, clock, port)
         try:
             made.start()

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import psycopg
+import structlog
 from click.testing import CliRunner
 from sqlalchemy import make_url
 
@@ -43,5 +44,7 @@ def new_token(database_url: str, role: str) -> str:
     }
     arguments = ("token", "create", "--role", role, "--name", f"the-{role}")
     result = CliRunner().invoke(main, [*arguments, "--database-url", database_url], env=settings)
+    # The command has set up the log, on a stream that is closed by now.
+    structlog.reset_defaults()
     assert result.exit_code == 0, result.output
     return result.stdout.strip()

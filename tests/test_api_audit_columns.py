@@ -161,20 +161,28 @@ def test_an_edit_of_any_column_is_found(play: Play) -> None:
                 new = other_value(column, value, name)
                 done = connection.execute(update(table).where(*where).values({column: new}))
                 assert done.rowcount == 1, name
+                others: list[Discrepancy] = []
                 with Session(connection) as session:
-                    found = all_faults(session)
+                    for fault in all_faults(session):
+                        if names_it(fault, table, column):
+                            break
+                        others.append(fault)
+                    else:
+                        missed.append((name, value, new, others[:3]))
                 savepoint.rollback()
-            if not any(names_it(fault, table, column) for fault in found):
-                missed.append((name, value, new, found[:3]))
     assert missed == [], "\n".join(map(str, missed))
     assert play.verify()["holds"]
 
 
-def all_faults(session: Session) -> list[Discrepancy]:
-    """What the verification of any study, or of the server, says; not that triggers are gone."""
-    ids = session.scalars(select(Study.id)).all()
-    found = [one for number in ids for one in verify(session, get_study(session, number))]
-    return [one for one in (*found, *verify_server(session)) if "trigger" not in one.what]
+def all_faults(session: Session) -> Iterator[Discrepancy]:
+    """What the verification of any study, or of the server, says; not that triggers are gone.
+
+    The newest study comes first: it is the one that is edited, and each takes a tenth of a second.
+    """
+    for number in session.scalars(select(Study.id).order_by(Study.id.desc())).all():
+        found = verify(session, get_study(session, number))
+        yield from (fault for fault in found if "trigger" not in fault.what)
+    yield from (fault for fault in verify_server(session) if "trigger" not in fault.what)
 
 
 def test_the_list_of_what_is_no_evidence_names_what_there_is() -> None:

@@ -22,9 +22,9 @@ from archive_content import (
     studies_of,
     upload,
 )
-from archive_fixtures import Site
+from archive_fixtures import Site, SiteStack
 from halfscan_plugin.derived import is_halfscan_output
-from halfscan_plugin.stack import Stack, StartFailed, find_orthanc
+from halfscan_plugin.stack import StartFailed, find_orthanc
 
 pytestmark = [pytest.mark.archive, pytest.mark.timeout(1200)]
 
@@ -133,7 +133,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
     except StartFailed as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("actions")
-    site = Site(Stack(folder, stable_age_s=1, orthanc_options={"OverwriteInstances": True}))
+    site = Site(SiteStack(folder, stable_age_s=1, orthanc_options={"OverwriteInstances": True}))
     try:
         site.start()
         site.stop("worker")

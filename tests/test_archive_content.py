@@ -28,12 +28,12 @@ from archive_content import (
     sources_of,
     upload,
 )
-from archive_fixtures import Site
+from archive_fixtures import Site, SiteStack
 from dicom_maker import made_uid
 from halfscan_plugin.archive import Archive, SourceSeries, StoredSeries, StoreRefused
 from halfscan_plugin.derived import Provenance, derive
 from halfscan_plugin.reconstruction import Engine
-from halfscan_plugin.stack import Stack, StartFailed, find_orthanc
+from halfscan_plugin.stack import StartFailed, find_orthanc
 from halfscan_plugin.volume import read_volume
 from halfscan_plugin.worker import Worker
 
@@ -50,7 +50,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     except StartFailed as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("content")
-    site = Site(Stack(folder, stable_age_s=1, orthanc_options={"OverwriteInstances": True}))
+    site = Site(SiteStack(folder, stable_age_s=1, orthanc_options={"OverwriteInstances": True}))
     try:
         site.start(**QUICK)
         yield site
@@ -282,7 +282,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("bare")
     (folder / "nothing.py").touch()
     options = {"PythonScript": str(folder / "nothing.py")}
-    site = Site(Stack(folder, stable_age_s=1, orthanc_options=options))
+    site = Site(SiteStack(folder, stable_age_s=1, orthanc_options=options))
     try:
         site.start("api", "orthanc")
         yield site

@@ -33,7 +33,7 @@ from environment_support import (
     run_python,
 )
 from halfscan_plugin.cli import COMMANDS
-from halfscan_plugin.stack import StartFailed, find_orthanc, free_port
+from halfscan_plugin.stack import StartFailed, find_orthanc, reserved_port
 
 DEBIAN_PACKAGES = ("orthanc", "orthanc-python", "orthanc-dicomweb")
 PATIENCE_S = 120.0
@@ -63,7 +63,9 @@ class Machine:
     programs: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.http_port, self.dicom_port, self.api_port = free_port(), free_port(), free_port()
+        self.reserved = [reserved_port() for _ in range(3)]
+        ports = (reserved.getsockname()[1] for reserved in self.reserved)
+        self.http_port, self.dicom_port, self.api_port = ports
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HALFSCAN_", "PYTHON"))}
         self.environment = kept | self.environment
 
@@ -146,6 +148,8 @@ class Machine:
                 program.kill()
                 program.wait(20)
         self.programs.clear()
+        for reserved in self.reserved:
+            reserved.close()
 
 
 def release_of_tomorrow(name: str, folder: Path) -> None:

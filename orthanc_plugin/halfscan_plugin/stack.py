@@ -22,7 +22,7 @@ import requests
 
 from halfscan_plugin.errors import HalfscanError
 
-__all__ = ["Program", "Stack", "StartFailed", "find_orthanc", "free_port"]
+__all__ = ["Program", "Stack", "StartFailed", "find_orthanc", "reserved_port"]
 
 PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")
 PLUGINS = ("libOrthancPython.so", "libOrthancDicomWeb.so")
@@ -78,12 +78,15 @@ class Program:
             return ""
 
 
-def free_port() -> int:
-    """Ask the system for a loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def reserved_port() -> socket.socket:
+    """Bind a free loopback port that the system gives to nobody else until the socket is closed.
+
+    Orthanc and gunicorn set ``SO_REUSEADDR``, so they can listen on it by its number all the same.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
 
 
 def find_orthanc() -> tuple[str, list[str]]:
@@ -150,7 +153,9 @@ class Stack:
     def __post_init__(self) -> None:
         """Choose the ports once: a program that is started again keeps its own."""
         self.folder = self.folder.resolve()  # the programs run in it, and are told paths in it
-        self.http_port, self.dicom_port, self.api_port = free_port(), free_port(), free_port()
+        self._reserved = [reserved_port() for _ in range(3)]
+        ports = (reserved.getsockname()[1] for reserved in self._reserved)
+        self.http_port, self.dicom_port, self.api_port = ports
         self._tokens: dict[str, str] = {}
 
     @property
@@ -219,10 +224,12 @@ class Stack:
         self.start_worker()
 
     def stop(self) -> None:
-        """End everything that was started here, the last first."""
+        """End everything that was started here, the last first, and give the ports back."""
         for program in reversed(self.programs):
             program.stop()
         self.programs.clear()
+        for reserved in self._reserved:
+            reserved.close()
 
     def check(self) -> None:
         """Raise `StartFailed` if one of the programs has ended by itself."""
