@@ -47,14 +47,9 @@ class Page:
 
     def wait_for(self, script: str) -> Any:
         """Run JavaScript again and again until it gives something true."""
-        value = self.look_for(script, PATIENCE_S)
-        assert value, f"never came: {script}"
-        return value
-
-    def look_for(self, script: str, patience_s: float) -> Any:
-        """Run JavaScript again and again; what it gives in the end, be it true or not."""
-        deadline = time.monotonic() + patience_s
-        while not (value := self.run(script)) and time.monotonic() < deadline:
+        deadline = time.monotonic() + PATIENCE_S
+        while not (value := self.run(script)):
+            assert time.monotonic() < deadline, f"never came: {script}"
             # Without a screen, a page is drawn when somebody looks.
             self._ask("Page.captureScreenshot")
             time.sleep(0.2)
