@@ -21,6 +21,7 @@ s a     POST   /api/v1/reconstructions/claim
 s c t a GET    /api/v1/reconstructions/summary
 s a     POST   /api/v1/reconstructions/departures
 s c a   GET    /api/v1/reconstructions/standing
+s c a   GET    /api/v1/reconstructions/sources
 s a     POST   /api/v1/reconstructions/reconciliations
 s c t a GET    /api/v1/reconstructions/reconciliations/last
 s c t a GET    /api/v1/reconstructions/<int:reconstruction_id>

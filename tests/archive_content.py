@@ -135,7 +135,7 @@ def check_agreement(site: Site, patients: str = "*") -> None:
         persons = {str(dataset.PatientID) for series in [*sources, *derived] for dataset in series}
         assert len(persons) == 1
     comparison = Reconciliation(site.archive, site.ledger).compare()
-    assert comparison.disagreements == []
+    assert not comparison.disagreements, comparison.facts()
 
 
 def _datasets(site: Site, series: ArchivedSeries) -> list[Dataset]:

@@ -157,6 +157,22 @@ def test_what_should_stand_is_listed_in_pages(api: Api) -> None:
     }
 
 
+def test_what_was_looked_at_is_listed_in_pages(api: Api, made: int) -> None:
+    skips = ["not_accelerated", "superseded", "halfscan_output", "missing_slices"]
+    for number, code in enumerate(skips, 2):
+        api.add(number)
+        claimed = api.must_claim()
+        api.post(f"/{claimed['id']}/outcome", skipped(claimed, reason_code=code))
+    api.add(9)
+    first = json_of(api.get("/sources", query_string={"limit": 2}))
+    rest = json_of(api.get("/sources", query_string={"after": first["next_after"], "limit": 2}))
+    assert rest["next_after"] is None
+    items = {item["orthanc_series_id"]: item["n_instances"] for item in first["items"]}
+    items |= {item["orthanc_series_id"]: item["n_instances"] for item in rest["items"]}
+    assert items == {series(n)["orthanc_series_id"]: [12] for n in (1, 2, 5)}
+    assert made == 1
+
+
 def test_a_content_of_before_counts_until_it_gave_way(api: Api, made: int) -> None:
     row_id = api.add(1, source_digest="f" * 64, n_instances=11)["id"]
     claimed = api.must_claim()

@@ -163,6 +163,7 @@ class MemoryApi:
     departed: list[list[str]] = field(default_factory=list)
     retried: list[int] = field(default_factory=list)
     should_stand: list[dict[str, Any]] = field(default_factory=list)
+    looked_at: list[dict[str, Any]] = field(default_factory=list)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     away: bool = False
     refuses: set[str] = field(default_factory=set)
@@ -180,6 +181,11 @@ class MemoryApi:
     def standing(self, after: int) -> tuple[list[dict[str, Any]], int | None]:
         self._answer()
         page = self.should_stand[after : after + 2]
+        return page, after + 2 if len(page) == 2 else None
+
+    def sources(self, after: int) -> tuple[list[dict[str, Any]], int | None]:
+        self._answer()
+        page = self.looked_at[after : after + 2]
         return page, after + 2 if len(page) == 2 else None
 
     def retry(self, reconstruction_id: int) -> None:
@@ -1012,7 +1018,7 @@ def test_what_should_be_there_is_counted_after_images_were_deleted(
 ) -> None:
     for name, instances in held.items():
         watch.archive.receive(name, instances)
-    watch.api.should_stand = [standing()]
+    watch.api.should_stand = watch.api.looked_at = [standing()]
     watch.departures.note(None)
     watch.later()
     assert watch.api.departed == departed
@@ -1032,10 +1038,19 @@ def test_all_pages_are_counted_at_the_start_and_only_when_it_is_due(watch: Watch
 def test_a_contents_of_before_may_stand_too(watch: Watch) -> None:
     watch.archive.receive("s1", 5)
     watch.archive.receive("d1", 2)
-    watch.api.should_stand = [standing(n_instances=[6, 5])]
+    watch.api.looked_at = [standing(n_instances=[6, 5])]
     watch.departures.note(None)
     watch.later()
     assert watch.announced == []
+
+
+def test_a_series_that_was_skipped_is_counted_too(watch: Watch) -> None:
+    watch.archive.receive("s1", 5)
+    watch.archive.receive("s2", 2)
+    watch.api.looked_at = [standing(1, n_instances=[6]), standing(2), standing(3)]
+    watch.departures.note(None)
+    watch.later()
+    assert watch.announced == ["s1"], "what is there as it was, or gone, is nothing new"
 
 
 def test_orthanc_tells_the_relay_what_it_deleted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,8 @@
 Orthanc writes no row of its change log when it deletes something: its callback alone tells, for
 series and for single images, without saying to which series an image belonged. So series are told
 to the API by name; after images were deleted, and once at the start (the callback may have come
-while nobody listened), the relay counts what should be there: the images of every series that has
-a derived one, and those of the derived one.
+while nobody listened), the relay counts what should be there: the images of every series that was
+looked at, and those of the derived ones.
 
 This module runs inside Orthanc: standard library only.
 """
@@ -12,7 +12,7 @@ This module runs inside Orthanc: standard library only.
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from halfscan_plugin.relay_client import AnnouncementRefused
@@ -32,6 +32,7 @@ MOST_SHARE = 0.2
 class _Api(Protocol):
     def depart(self, series_ids: Sequence[str]) -> None: ...
     def standing(self, after: int) -> tuple[list[dict[str, Any]], int | None]: ...
+    def sources(self, after: int) -> tuple[list[dict[str, Any]], int | None]: ...
     def retry(self, reconstruction_id: int) -> None: ...
 
 
@@ -45,7 +46,7 @@ class Departures:
     announce : callable
         Announces a series of the archive as it is now.
     api : object
-        The API: ``depart``, ``standing`` and ``retry`` of `relay_client.ApiClient`.
+        The API: ``depart``, ``standing``, ``sources`` and ``retry`` of `relay_client.ApiClient`.
     clock : callable
         Seconds that only grow.
     """
@@ -121,12 +122,22 @@ class Departures:
             self._series.difference_update(series_ids)
 
     def _count(self) -> None:
-        """Compare the archive with every derived series that should be in it."""
+        """Compare the archive with every series that should be in it."""
+        for item in self._pages(self._api.standing):
+            self._compare(item)
+        # Without the image that was in the way, a series that was skipped may be another one.
+        for item in self._pages(self._api.sources):
+            source = self._find(f"/series/{item['orthanc_series_id']}")
+            if source is not None and len(source["Instances"]) not in item["n_instances"]:
+                self._announce(item["orthanc_series_id"])
+
+    def _pages(
+        self, list_page: Callable[[int], tuple[list[dict[str, Any]], int | None]]
+    ) -> Iterator[dict[str, Any]]:
         after: int | None = 0
         while after is not None:
-            page, after = self._api.standing(after)
-            for item in page:
-                self._compare(item)
+            page, after = list_page(after)
+            yield from page
 
     def _compare(self, item: dict[str, Any]) -> None:
         source = self._find(f"/series/{item['orthanc_series_id']}")
@@ -137,8 +148,6 @@ class Departures:
             gone.append(derived_id)
         if gone:
             self._api.depart(gone)
-        elif source is not None and len(source["Instances"]) not in item["n_instances"]:
-            self._announce(item["orthanc_series_id"])
         elif derived is not None and len(derived["Instances"]) < (item["derived_instances"] or 0):
             with contextlib.suppress(AnnouncementRefused):  # a worker is at it already
                 self._api.retry(item["id"])

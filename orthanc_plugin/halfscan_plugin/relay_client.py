@@ -89,7 +89,14 @@ class ApiClient:
         ------
         ApiUnavailable, AnnouncementRefused
         """
-        answer = self._ask(f"/standing?after={after}", None)
+        return self._page("standing", after)
+
+    def sources(self, after: int) -> tuple[list[dict[str, Any]], int | None]:
+        """List series that were looked at and should be in the archive, as `standing` does."""
+        return self._page("sources", after)
+
+    def _page(self, resource: str, after: int) -> tuple[list[dict[str, Any]], int | None]:
+        answer = self._ask(f"/{resource}?after={after}", None)
         if not isinstance(answer, dict) or not {"items", "next_after"} <= set(answer):
             raise self._is_foreign()
         return answer["items"], answer["next_after"]

@@ -60,10 +60,14 @@ def find_superseded(session: Session, row: Reconstruction) -> list[Superseded]:
     return list(found.values())
 
 
+# Codes of skipped rows that may be otherwise once their content is announced again.
+MAY_CHANGE = frozenset({SUPERSEDED, NOT_FOUND, DERIVED_DELETED, HALFSCAN_OUTPUT})
+
+
 def gave_way(row: Reconstruction) -> bool:
     """Tell whether a row ended only because of what the archive held, and may be otherwise now."""
     if row.status == Status.SKIPPED:
-        return row.reason_code in {SUPERSEDED, NOT_FOUND, DERIVED_DELETED, HALFSCAN_OUTPUT}
+        return row.reason_code in MAY_CHANGE
     return row.status == Status.DONE and row.replaced_at is not None
 
 

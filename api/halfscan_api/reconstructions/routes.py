@@ -31,11 +31,13 @@ from halfscan_api.reconstructions.schemas import (
     ReconstructionOut,
     ReconstructionPage,
     Renewal,
+    SourcePage,
     StandingPage,
     Summary,
 )
 from halfscan_api.reconstructions.standing import (
     last_reconciliation,
+    list_sources,
     list_standing,
     note_reconciliation,
 )
@@ -241,6 +243,20 @@ def find_standing(query_data: Place) -> StandingPage:
     """
     with state().database.read() as session:
         return list_standing(session, query_data.after, query_data.limit)
+
+
+@blueprint.get("/sources")
+@requires(Role.SERVICE, Role.COORDINATOR)
+@blueprint.input(Place, location="query")
+@blueprint.output(SourcePage)
+def find_sources(query_data: Place) -> SourcePage:
+    """List the series that were looked at and should be in the archive, with their instances.
+
+    The plugin counts them after images were deleted: a series with another number of images is
+    announced as it is by then.
+    """
+    with state().database.read() as session:
+        return list_sources(session, query_data.after, query_data.limit)
 
 
 @blueprint.post("/reconciliations")

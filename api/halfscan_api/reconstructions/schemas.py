@@ -297,6 +297,22 @@ class StandingSeries(Output):
     ]
 
 
+class SourceSeries(Output):
+    """A series that was looked at, and the numbers of instances that rows stand for."""
+
+    orthanc_series_id: str
+    n_instances: list[int]
+
+
+class SourcePage(Output):
+    """A page of the series that should be in the archive as they were looked at."""
+
+    items: list[SourceSeries]
+    next_after: Annotated[
+        int | None, Field(description="Where the next page begins; null at the end.")
+    ]
+
+
 class StandingPage(Output):
     """A page of the derived series that should be in the archive."""
 

@@ -3,16 +3,23 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from halfscan_api.reconstructions.replacement import NOT_FOUND, gave_way
-from halfscan_api.reconstructions.schemas import NewReconciliation, StandingPage, StandingSeries
+from halfscan_api.reconstructions.replacement import MAY_CHANGE, NOT_FOUND, gave_way
+from halfscan_api.reconstructions.schemas import (
+    NewReconciliation,
+    SourcePage,
+    SourceSeries,
+    StandingPage,
+    StandingSeries,
+)
 from halfscan_api.reconstructions.tables import (
     AttemptResult,
     Reconciliation,
     Reconstruction,
     ReconstructionAttempt,
+    Status,
 )
 
 
@@ -41,6 +48,43 @@ def list_standing(session: Session, after: int, limit: int) -> StandingPage:
     rows = _rows_by_series(session, {row.orthanc_series_id for _, row in made})
     items = [_standing(attempt, row, rows[row.orthanc_series_id]) for attempt, row in made]
     return StandingPage(items=items, next_after=made[-1][0].id if len(made) == limit else None)
+
+
+def list_sources(session: Session, after: int, limit: int) -> SourcePage:
+    """List the series that were looked at and should be in the archive, by their rows.
+
+    Parameters
+    ----------
+    session : Session
+    after : int
+        Where the page begins: ``next_after`` of the one before, 0 at first.
+    limit : int
+        Rows on a page; a series with several current rows may be on several pages.
+    """
+    ended = [Status.DONE.value, Status.SKIPPED.value, Status.DEAD.value]
+    looked_at = session.scalars(
+        select(Reconstruction)
+        .where(
+            Reconstruction.id > after,
+            Reconstruction.status.in_(ended),
+            Reconstruction.replaced_at.is_(None),
+            or_(
+                Reconstruction.reason_code.is_(None),
+                Reconstruction.reason_code.not_in(MAY_CHANGE),
+            ),
+        )
+        .order_by(Reconstruction.id)
+        .limit(limit)
+    ).all()
+    rows = _rows_by_series(session, {row.orthanc_series_id for row in looked_at})
+    items = [
+        SourceSeries(
+            orthanc_series_id=series_id,
+            n_instances=[row.n_instances for row in members if not gave_way(row)],
+        )
+        for series_id, members in rows.items()
+    ]
+    return SourcePage(items=items, next_after=looked_at[-1].id if len(looked_at) == limit else None)
 
 
 def note_reconciliation(
