@@ -16,7 +16,6 @@ from halfscan_plugin.derived import (
     Origin,
     is_halfscan_output,
     pixel_digest,
-    scan_of,
     source_pixels,
 )
 from halfscan_plugin.reconciliation import Reconciliation
@@ -103,9 +102,14 @@ def sources_of(derived: list[Dataset], sources: Sequence[list[Dataset]] = ()) ->
     origin = Origin.of(derived)
     for series in sources:
         named = {str(dataset.SOPInstanceUID) for dataset in series} & origin.uids
-        if named or set(map(scan_of, series)) & origin.scans:
+        if named or set(map(_scan, series)) & set(map(_scan, derived)):
             return pixels_of(series)
     return frozenset({"no source"})
+
+
+def _scan(dataset: Dataset) -> tuple[str, ...]:
+    """Name where an image was taken: all that anonymising and then correcting leave of it."""
+    return str(dataset.ImagePositionPatient), str(dataset.FrameOfReferenceUID)
 
 
 def settle(site: Site) -> None:

@@ -120,11 +120,12 @@ def test_a_source_that_goes_while_a_worker_has_it_is_looked_at_again(
         assert api.claim() is None
 
 
-def test_what_was_skipped_for_another_reason_stays_as_it_is(api: Api) -> None:
+def test_whatever_was_skipped_is_looked_at_anew_when_it_comes_back(api: Api) -> None:
     row_id = api.add(1)["id"]
     api.post(f"/{row_id}/outcome", skipped(api.must_claim()))
-    assert depart(api, SOURCE, series(7)["orthanc_series_id"]) == []
-    assert api.show(row_id)["reason_code"] == "not_accelerated"
+    assert depart(api, SOURCE, series(7)["orthanc_series_id"]) == [row_id]
+    assert api.show(row_id)["reason_code"] == "series_not_found"
+    assert json_of(api.post("", series(1)))["status"] == "pending"
 
 
 def test_what_should_stand_is_listed_in_pages(api: Api) -> None:
@@ -170,6 +171,9 @@ def test_what_was_looked_at_is_listed_in_pages(api: Api, made: int) -> None:
     items = {item["orthanc_series_id"]: item["n_instances"] for item in first["items"]}
     items |= {item["orthanc_series_id"]: item["n_instances"] for item in rest["items"]}
     assert items == {series(n)["orthanc_series_id"]: [12] for n in (1, 2, 5)}
+    depart(api, SOURCE, DERIVED)
+    listed = json_of(api.get("/sources", query_string={"gone": "true"}))["items"]
+    assert {item["orthanc_series_id"]: item["n_instances"] for item in listed}[SOURCE] == []
     assert made == 1
 
 
@@ -203,22 +207,36 @@ def test_what_halfscan_wrote_is_looked_at_again_when_it_is_announced_again(api: 
     assert json_of(api.post("", series(1)))["status"] == "pending"
 
 
-def test_a_copy_is_looked_at_again_when_a_series_beside_it_goes(api: Api, made: int) -> None:
-    copy = api.add(5, orthanc_study_id=STUDY)["id"]
-    known = api.add(6, orthanc_study_id=STUDY, orthanc_series_id=DERIVED)["id"]
-    for _ in range(2):
-        claimed = api.must_claim()
-        assert claimed["look_again"] is False
-        outcome = skipped(claimed, reason_code="halfscan_output")
-        api.post(f"/{claimed['id']}/outcome", outcome)
-    assert depart(api, SOURCE) == [made, copy]
-    assert api.show(known)["status"] == "skipped", "its own row tells of it"
-    claims = [api.must_claim() for _ in range(2)]
-    assert {row["id"]: row["look_again"] for row in claims} == {made: False, copy: True}
-    for row in claims:
-        api.post(f"/{row['id']}/outcome", skipped(row, reason_code="halfscan_output"))
+def test_a_copy_is_looked_at_again_when_its_source_goes(api: Api) -> None:
+    source = api.add(5, orthanc_study_id=STUDY)
+    api.post(f"/{source['id']}/outcome", skipped(api.must_claim()))
+    beside = api.add(6, orthanc_study_id=STUDY)
+    api.post(f"/{beside['id']}/outcome", skipped(api.must_claim()))
+    noted = {"reason_code": "halfscan_output"}
+    copy = api.add(7, orthanc_study_id=STUDY)["id"]
+    claimed = api.must_claim()
+    assert claimed["look_again"] is False
+    outcome = skipped(claimed, **noted, source_orthanc_series_id=source["orthanc_series_id"])
+    api.post(f"/{copy}/outcome", outcome)
+    assert depart(api, beside["orthanc_series_id"]) == [beside["id"]], "no source of the copy"
+    assert depart(api, source["orthanc_series_id"]) == [source["id"], copy]
+    claimed = api.must_claim()
+    assert (claimed["id"], claimed["look_again"]) == (copy, True)
+    api.post(f"/{copy}/outcome", skipped(claimed, **noted))
     api.post(f"/{copy}/retry")
     assert api.must_claim()["look_again"] is False
+
+
+def test_a_source_that_went_while_its_copy_was_looked_at(api: Api) -> None:
+    source = api.add(5)
+    api.post(f"/{source['id']}/outcome", skipped(api.must_claim()))
+    copy = api.add(7)["id"]
+    claimed = api.must_claim()
+    depart(api, source["orthanc_series_id"])
+    told = {"source_orthanc_series_id": source["orthanc_series_id"]}
+    outcome = skipped(claimed, reason_code="halfscan_output", **told)
+    assert json_of(api.post(f"/{copy}/outcome", outcome))["status"] == "pending"
+    assert api.must_claim()["look_again"] is True
 
 
 def test_what_was_to_wait_is_due_once_it_is_announced_whole(api: Api) -> None:

@@ -183,9 +183,10 @@ class MemoryApi:
         page = self.should_stand[after : after + 2]
         return page, after + 2 if len(page) == 2 else None
 
-    def sources(self, after: int) -> tuple[list[dict[str, Any]], int | None]:
+    def sources(self, after: int, *, gone: bool) -> tuple[list[dict[str, Any]], int | None]:
         self._answer()
-        page = self.looked_at[after : after + 2]
+        listed = self.looked_at if gone else [one for one in self.looked_at if one["n_instances"]]
+        page = listed[after : after + 2]
         return page, after + 2 if len(page) == 2 else None
 
     def retry(self, reconstruction_id: int) -> None:
@@ -928,15 +929,20 @@ class Watch:
     archive: MemoryArchive
     api: MemoryApi
     clock: Clock
+    ends: bool = False
     announced: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.departures = Departures(self._find, self._announce, self.api, self.clock)
+        self.departures = Departures(
+            self._find, self._announce, self.api, lambda: self.ends, self.clock
+        )
 
     def _find(self, uri: str) -> Any:
         try:
             return json.loads(self.archive.RestApiGet(uri))
-        except OrthancError:
+        except OrthancError as error:
+            if error.args[0] != 17:
+                raise
             return None
 
     def _announce(self, name: str) -> bool:
@@ -1003,7 +1009,7 @@ def test_deletions_are_told_again_until_the_api_acknowledges(watch: Watch) -> No
     [
         ({"s1": 2, "d1": 2}, [], [], []),
         ({"d1": 2}, [["s1"]], [], []),
-        ({"s1": 2}, [["d1"]], [], []),
+        ({"s1": 2}, [], [], [1]),
         ({}, [["s1", "d1"]], [], []),
         ({"s1": 1, "d1": 2}, [], ["s1"], []),
         ({"s1": 2, "d1": 1}, [], [], [1]),
@@ -1063,3 +1069,36 @@ def test_orthanc_tells_the_relay_what_it_deleted(monkeypatch: pytest.MonkeyPatch
         kind = getattr(module.ResourceType, level)
         module.on_change(module.ChangeType.DELETED, kind, level.lower())
     assert told == [None, "series"]
+
+
+def test_a_series_that_came_back_is_announced_at_the_start(watch: Watch) -> None:
+    """The ledger takes it for gone: the disk was not there when Orthanc started."""
+    watch.archive.receive("s1", 2)
+    watch.api.looked_at = [standing(1, n_instances=[]), standing(2, n_instances=[])]
+    watch.departures.note(None)
+    watch.later()
+    assert watch.announced == []
+    started = Watch(watch.archive, watch.api, Clock())
+    started.later()
+    assert started.announced == ["s1"]
+
+
+def test_a_count_ends_with_the_relay(watch: Watch) -> None:
+    watch.api.should_stand = [standing(1), standing(2)]
+    watch.ends = True
+    watch.departures.note(None)
+    watch.departures.note("a")
+    watch.later()
+    assert watch.api.departed == []
+
+
+def test_one_series_that_orthanc_cannot_read_does_not_stop_a_count(watch: Watch) -> None:
+    watch.api.should_stand = [standing(1), standing(2)]
+    watch.archive.broken["/series/s1"] = OrthancError(1, "disk")
+    watch.departures.note(None)
+    with pytest.raises(OrthancError, match="disk"):
+        watch.later()
+    assert watch.api.departed == [["s2", "d2"]]
+    calls = len(watch.archive.asked)
+    watch.later(0.0)
+    assert len(watch.archive.asked) == calls, "not at once again"

@@ -716,12 +716,13 @@ def test_what_may_still_come_is_waited_for(
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_copied_derived_series_gives_way_to_the_new_one(
-    ledger: MemoryLedger, archive: MemoryArchive, make: MakeWorker, *, known: bool
+    ledger: MemoryLedger, archive: MemoryArchive, engine: Engine, make: MakeWorker, *, known: bool
 ) -> None:
-    copied = unchanged(archive.series).datasets
+    copied = unchanged(archive.series, engine.provenance).datasets
     archive.derived = {
         "copy": list(copied),
         "copy of others": list(unchanged(fast(2, seed=3, name="other")).datasets),
+        "copy by another network": list(unchanged(archive.series).datasets),
     }
     if known:  # it is the derived series of another source with the same pixels
         ledger.known = [{"orthanc_study_id": STUDY_ID}]
@@ -753,7 +754,7 @@ def test_a_copy_beside_the_derived_series_is_removed(
     outcome = only(ledger)
     assert outcome["reason_code"] == "halfscan_output"
     assert archive.removed == ([SERIES_ID] if same else [])
-    assert ("copy was removed" in outcome["reason"]) is same
+    assert ("reconstruction 5: removed" in outcome["reason"]) is same
 
 
 def test_nothing_is_stored_before_the_ledger_knows(

@@ -58,7 +58,6 @@ __all__ = [
     "derive",
     "is_halfscan_output",
     "pixel_digest",
-    "scan_of",
     "source_pixels",
     "source_uids",
 ]
@@ -69,13 +68,6 @@ MANUFACTURER = "Halfscan"
 DERIVATION_VERSION = 4
 LONGEST_LO, LONGEST_ST = 64, 1024  # characters, PS3.5 section 6.2
 LONGEST_REMARK = 300  # leaves room for warnings and for what was done before
-SCAN = (
-    "FrameOfReferenceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "EchoTime",
-    "RepetitionTime",
-)
 SOURCE_PIXELS = re.compile(r"source pixels sha256 ([0-9a-f]{64})")
 
 
@@ -208,14 +200,13 @@ class Origin:
     uids : frozenset of str
         SOPInstanceUIDs of the images; an archive that corrects or merges copies them as they are,
         one that anonymises maps them.
-    scans : frozenset of str
-        Where and how the images were acquired: all that is left of one that was anonymised first
-        and corrected then.
+    networks : frozenset of str
+        Names of the networks that made it: what another one made is no copy.
     """
 
     pixels: frozenset[str] = frozenset()
     uids: frozenset[str] = frozenset()
-    scans: frozenset[str] = frozenset()
+    networks: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, headers: Iterable[Dataset]) -> Self:
@@ -224,18 +215,25 @@ class Origin:
         pixels = {source_pixels(header) for header in objects}
         uids = (uid for header in objects for uid in source_uids(header))
         named = frozenset(digest for digest in pixels if digest is not None)
-        scans = frozenset(map(scan_of, objects))
-        return cls(frozenset() if None in pixels else named, frozenset(uids), scans)
+        networks = frozenset(map(_network, objects))
+        return cls(frozenset() if None in pixels else named, frozenset(uids), networks)
 
     def lies_in(self, other: "Origin") -> bool:
-        """Tell whether another series was made from the same images, or from these and more."""
+        """Tell whether a network made another series from the same images, or these and more."""
+        if self.networks != other.networks:
+            return False
         same_pixels = bool(self.pixels) and self.pixels <= other.pixels
         return same_pixels or (bool(self.uids) and self.uids <= other.uids)
 
 
-def scan_of(header: Dataset) -> str:
-    """Name where and how an object was acquired; its derived objects say the same."""
-    return "|".join(text(header, keyword) for keyword in SCAN)
+def _network(header: Dataset) -> str:
+    """Give the name of the network that made an object: the last step's, without its version."""
+    models = [
+        text(item, "ManufacturerModelName")
+        for item in items(header, "ContributingEquipmentSequence")
+        if text(item, "Manufacturer") == MANUFACTURER
+    ]
+    return models[-1].split(" ")[0] if models else ""
 
 
 class Derivation:

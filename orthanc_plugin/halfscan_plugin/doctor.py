@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 HOUR_S = 3600.0
+AWAY_S = 300.0  # what is away may be up again soon
 
 
 @click.group()
@@ -56,17 +57,19 @@ def archive(*, applies: bool, hours: float | None, as_json: bool, **addresses: A
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: over.set())
     while True:
+        pause_s = (hours or 0) * HOUR_S
         try:
             comparison = _look(settings, applies=applies)
         except HalfscanError as error:
             if hours is None:
                 raise
-            click.echo(f"halfscan: {error}; trying again in {hours:g} h", err=True)
+            pause_s = min(pause_s, AWAY_S)
+            click.echo(f"halfscan: {error}; trying again in {pause_s:g} s", err=True)
         else:
             _show(comparison, applies=applies, as_json=as_json)
             if hours is None and comparison.left:
                 raise SystemExit(1)
-        if hours is None or over.wait(hours * HOUR_S):
+        if hours is None or over.wait(pause_s):
             return
 
 

@@ -134,11 +134,17 @@ class Ledger:
 
     def standing(self) -> Iterator[dict[str, Any]]:
         """Yield the derived series that should be in the archive, with their sources."""
+        return self._pages("standing")
+
+    def sources(self, *, gone: bool) -> Iterator[dict[str, Any]]:
+        """Yield the series that were looked at; with `gone` those too that were deleted since."""
+        return self._pages("sources", gone="true" if gone else "false")
+
+    def _pages(self, resource: str, **query: str) -> Iterator[dict[str, Any]]:
         after: int | None = 0
         while after is not None:
-            page = _object(
-                self._send("GET", f"{RECONSTRUCTIONS}/standing", params={"after": after})
-            )
+            parameters = {"after": after, **query}
+            page = _object(self._send("GET", f"{RECONSTRUCTIONS}/{resource}", params=parameters))
             yield from page["items"]
             after = page["next_after"]
 

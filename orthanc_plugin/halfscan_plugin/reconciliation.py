@@ -126,6 +126,7 @@ class Reconciliation:
             self._progress(comparison.checked)
         for study, items in studies.items():
             comparison.disagreements += self._beside(study, items)
+        comparison.disagreements += self._returned()
         return comparison
 
     def mend(self, comparison: Comparison) -> None:
@@ -134,6 +135,21 @@ class Reconciliation:
             if seen.remedy:
                 self._mend(seen)
                 comparison.mended += 1
+
+    def _returned(self) -> Iterator[Disagreement]:
+        """Find series that the ledger takes for gone: with a backup, say, they have come back."""
+        for item in self._ledger.sources(gone=True):
+            source = None if item["n_instances"] else self._source(item["orthanc_series_id"])
+            if source is not None and source.is_stable:
+                yield Disagreement(
+                    "missing",
+                    None,
+                    source.orthanc_series_id,
+                    (),
+                    source.series_instance_uid,
+                    "the ledger takes this source for gone, and it is in the archive",
+                    "announce the source as it is",
+                )
 
     def _judge(self, item: dict[str, Any], source: SourceSeries | None) -> Disagreement | None:
         """Compare one derived series with what the ledger says of it."""
@@ -170,7 +186,8 @@ class Reconciliation:
             if series.orthanc_series_id in known or not self._is_ours(series):
                 continue
             uid = series.series_instance_uid
-            if self._ledger.rows(derived_series_instance_uid=uid, per_page=1)["items"]:
+            rows = self._ledger.rows(derived_series_instance_uid=uid)["items"]
+            if any(row["orthanc_study_id"] in {None, study} for row in rows):
                 continue  # a worker is about to store it
             origin = self._origin(series.orthanc_series_id)
             twin = next((i for i in items if self._is_twin(origin, i)), None)
@@ -195,7 +212,7 @@ class Reconciliation:
             self._archive.remove_derived(seen.orthanc_series_ids[0])
         elif seen.orthanc_series_ids:
             self._ledger.depart(list(seen.orthanc_series_ids))
-        elif seen.kind == "stale":
+        elif seen.kind == "stale" or seen.reconstruction is None:
             source = self._source(seen.source or "")
             if source is not None:
                 self._ledger.announce(source.announcement())

@@ -61,7 +61,7 @@ class Api(Protocol):
     def check(self) -> None: ...
     def depart(self, series_ids: Sequence[str]) -> None: ...
     def standing(self, after: int) -> tuple[list[dict[str, Any]], int | None]: ...
-    def sources(self, after: int) -> tuple[list[dict[str, Any]], int | None]: ...
+    def sources(self, after: int, *, gone: bool) -> tuple[list[dict[str, Any]], int | None]: ...
     def retry(self, reconstruction_id: int) -> None: ...
 
 
@@ -106,10 +106,10 @@ class Relay:
         self._orthanc = orthanc
         self._settings = settings
         self._api = api
-        self._departures = Departures(self._find, self._settle, api)
         self._checked = False
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._departures = Departures(self._find, self._settle, api, self._stop.is_set)
         self._thread: threading.Thread | None = None
         self._scanned = -1  # last row of the change log that was read; -1: not started
         self._waiting: dict[str, int] = {}  # series -> first row that is not acknowledged
@@ -128,8 +128,8 @@ class Relay:
 
     def note_deletion(self, series_id: str | None) -> None:
         """Take note that Orthanc deleted a series, or (None) an image; safe from any callback."""
-        self._departures.note(series_id)
-        self._wake.set()
+        if self._departures.note(series_id):
+            self._wake.set()  # from here on the relay looks each second until it is quiet
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """End the thread; what is not acknowledged is found again at the next start."""

@@ -91,12 +91,14 @@ class ApiClient:
         """
         return self._page("standing", after)
 
-    def sources(self, after: int) -> tuple[list[dict[str, Any]], int | None]:
-        """List series that were looked at and should be in the archive, as `standing` does."""
-        return self._page("sources", after)
+    def sources(self, after: int, *, gone: bool) -> tuple[list[dict[str, Any]], int | None]:
+        """List series that were looked at, as `standing` does; with `gone` those deleted since."""
+        return self._page("sources", after, f"&gone={str(gone).lower()}")
 
-    def _page(self, resource: str, after: int) -> tuple[list[dict[str, Any]], int | None]:
-        answer = self._ask(f"/{resource}?after={after}", None)
+    def _page(
+        self, resource: str, after: int, query: str = ""
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        answer = self._ask(f"/{resource}?after={after}{query}", None)
         if not isinstance(answer, dict) or not {"items", "next_after"} <= set(answer):
             raise self._is_foreign()
         return answer["items"], answer["next_after"]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import structlog
 
 from halfscan_plugin.archive import Archive, ArchivedSeries, NotOurs, SeriesNotFound, SourceSeries
-from halfscan_plugin.derived import DerivedSeries, Origin, is_halfscan_output, pixel_digest, scan_of
+from halfscan_plugin.derived import DerivedSeries, Origin, is_halfscan_output, pixel_digest
 from halfscan_plugin.errors import UnreadableSeries
 from halfscan_plugin.headers import text
 from halfscan_plugin.ledger import Ledger
@@ -84,7 +84,7 @@ class Succession:
             if own or beside.series_instance_uid == series.series_instance_uid:
                 continue
             if self._is_copy(beside, source, origin):
-                self._remove_copy(beside)
+                self._remove_copy(beside.orthanc_series_id, beside.series_instance_uid)
                 removal.warnings.append(
                     f"took the place of {beside.series_instance_uid}, a copy of a derived series "
                     "that came into the archive with its source"
@@ -122,50 +122,50 @@ class Succession:
                 self._remove(earlier, self._job.get("orthanc_study_id"), removal)
         return removal
 
-    def tidy(self, series: SourceSeries) -> str | None:
+    def tidy(self, series: SourceSeries) -> dict[str, Any]:
         """Remove a series of Halfscan's that doubles the one that the ledger knows.
 
         Returns
         -------
-        str or None
-            What was done, or what is odd about it, for people; None for what the ledger knows.
+        dict
+            What an outcome says of it: ``reason`` for what was done, or what is odd about it, and
+            ``source_orthanc_series_id`` for a copy that stands beside its source; nothing of what
+            the ledger knows.
         """
         if self._is_known(series.series_instance_uid, series):
-            return None
+            return {}
         origin = Origin.of(map(self._archive.header, series.instance_ids))
         for row in self._rows_in_study(series, status="done"):
-            if row["replaced_at"] is not None or row["derived_orthanc_series_id"] is None:
-                continue
-            try:
-                instances = self._archive.instance_ids(row["derived_orthanc_series_id"])
-                known = Origin.of(map(self._archive.header, instances))
-            except SeriesNotFound:
-                continue
-            if origin.lies_in(known):
-                self._check()
-                self._archive.remove_derived(series.orthanc_series_id)
-                log.info("derived_copy_removed", id=row["id"], uid=series.series_instance_uid)
-                return (
-                    f"a copy of the derived series of reconstruction {row['id']}, which is in the "
-                    "same study: the copy was removed"
-                )
+            if self._is_twin(origin, row):
+                self._remove_copy(series.orthanc_series_id, series.series_instance_uid)
+                reason = f"a copy of the derived series of reconstruction {row['id']}: removed"
+                return {"reason": reason}
         for row in self._rows_in_study(series, status="skipped", reason_code="derived_deleted"):
-            # Somebody had deleted it, and now it comes back.
-            self._ledger.retry(row["id"])
-            return f"it came back after it was deleted: reconstruction {row['id']} is made again"
-        lost_source = self._job.get("look_again") and not self._has_source(series, origin)
-        if lost_source and self._orphans == "remove":
-            self._check()
-            self._archive.remove_derived(series.orthanc_series_id)
-            log.info("derived_copy_removed", id=self._job["id"], uid=series.series_instance_uid)
-            return "a copy whose source was deleted: the copy was removed"
-        return (
-            "a copy: so far the ledger knows no derived series in its study that was made from "
-            "the same pixels"
-        )
+            attempts = self._ledger.row(row["id"])["attempts"]
+            made = {attempt["derived_series_instance_uid"] for attempt in attempts}
+            if series.series_instance_uid in made:  # somebody had deleted it, and it comes back
+                self._ledger.retry(row["id"])
+                return {"reason": f"it came back: reconstruction {row['id']} is made again"}
+        return self._beside_its_source(series, origin)
+
+    def _beside_its_source(self, series: SourceSeries, origin: Origin) -> dict[str, Any]:
+        """Note the source that a copy stands beside; one that has lost what was noted goes."""
+        source, all_read = self._source_of(series, origin)
+        if source is not None:
+            return {
+                "reason": "a copy beside its source, which was not reconstructed here",
+                "source_orthanc_series_id": source,
+            }
+        if self._job.get("look_again") and all_read and self._orphans == "remove":
+            self._remove_copy(series.orthanc_series_id, series.series_instance_uid)
+            return {"reason": "a copy whose source was deleted: removed"}
+        return {"reason": "a copy, and nothing in its study is known that it was made from"}
 
     def _remove(self, earlier: dict[str, Any], study_id: str | None, removal: Removal) -> None:
         uid = earlier["derived_series_instance_uid"]
+        if earlier["derived_orthanc_series_id"] is None and study_id is None:
+            removal.warnings.append(f"not looked for: {uid}, whose study is not known")
+            return
         for series_id in self._places(earlier, study_id):
             self._check()
             try:
@@ -184,22 +184,37 @@ class Succession:
         uid = earlier["derived_series_instance_uid"]
         return [s.orthanc_series_id for s in beside if s.series_instance_uid == uid]
 
-    def _remove_copy(self, copy: ArchivedSeries) -> None:
+    def _remove_copy(self, series_id: str, uid: str) -> None:
         self._check()
-        self._archive.remove_derived(copy.orthanc_series_id)
-        log.info("derived_copy_removed", id=self._job["id"], uid=copy.series_instance_uid)
+        self._archive.remove_derived(series_id)
+        log.info("derived_copy_removed", id=self._job["id"], uid=uid)
 
     def _is_copy(self, beside: ArchivedSeries, source: SourceSeries, origin: Origin) -> bool:
         """Tell a copied derived series of this source from one that the ledger knows."""
         try:
-            headers = [self._archive.header(instance_id) for instance_id in beside.instance_ids]
+            # Most series of a study are not ours: their first object says so.
+            first = [self._archive.header(i) for i in beside.instance_ids[:1]]
+            if not first or not is_halfscan_output(first[0]):
+                return False
+            rest = [self._archive.header(instance_id) for instance_id in beside.instance_ids[1:]]
         except (SeriesNotFound, UnreadableSeries):
             return False
-        if not headers or not all(map(is_halfscan_output, headers)):
-            return False
-        return Origin.of(headers).lies_in(origin) and not self._is_known(
-            beside.series_instance_uid, source
+        return (
+            all(map(is_halfscan_output, rest))
+            and Origin.of([*first, *rest]).lies_in(origin)
+            and not self._is_known(beside.series_instance_uid, source)
         )
+
+    def _is_twin(self, origin: Origin, row: dict[str, Any]) -> bool:
+        """Tell whether the derived series of a row was made from the same images."""
+        derived = row["derived_orthanc_series_id"]
+        if row["replaced_at"] is not None or derived is None:
+            return False
+        try:
+            headers = map(self._archive.header, self._archive.instance_ids(derived))
+            return origin.lies_in(Origin.of(headers))
+        except (SeriesNotFound, UnreadableSeries):
+            return False
 
     def _is_known(self, derived_uid: str, source: SourceSeries) -> bool:
         """Tell whether an attempt in this study made a series, or is about to."""
@@ -211,35 +226,46 @@ class Succession:
         rows = self._ledger.rows(**filters, per_page=200)["items"]
         return [row for row in rows if _in_study(row, series)]
 
-    def _has_source(self, series: SourceSeries, origin: Origin) -> bool:
-        """Tell whether an image of the same study is, or may be, one that a copy was made from."""
-        for beside in self._archive.series_of_study(series.orthanc_study_id):
-            if beside.orthanc_series_id != series.orthanc_series_id:
-                for instance_id in beside.instance_ids:
-                    image = self._image(instance_id)
-                    if image.pixels & origin.pixels or image.uids & origin.uids:
-                        return True
-                    if not origin.pixels and image.scans & origin.scans:
-                        return True
-        return False
+    def _source_of(self, series: SourceSeries, origin: Origin) -> tuple[str | None, bool]:
+        """Find the series of the same study that a copy was made from.
 
-    def _image(self, instance_id: str) -> Origin:
-        """Read an image as what may be made of it names it; nothing of what is none, or is gone."""
+        Returns
+        -------
+        str or None, bool
+            Orthanc's identifier; and whether everything beside the copy could be read.
+        """
+        all_read = True
+        for beside in self._archive.series_of_study(series.orthanc_study_id):
+            if beside.orthanc_series_id == series.orthanc_series_id:
+                continue
+            for instance_id in beside.instance_ids:
+                image = self._image(instance_id)
+                if image is None:
+                    all_read = False
+                elif image.pixels & origin.pixels or image.uids & origin.uids:
+                    return beside.orthanc_series_id, all_read
+        return None, all_read
+
+    def _image(self, instance_id: str) -> Origin | None:
+        """Read an image as what may be made of it names it; None for what cannot be read."""
         try:
             dataset = self._archive.dataset(instance_id)
+            if is_halfscan_output(dataset):
+                return Origin()
             pixels = pixel_digest(read_volume([dataset]), 0)
-        except (SeriesNotFound, UnreadableSeries):
+        except SeriesNotFound:
             return Origin()
-        if is_halfscan_output(dataset):
-            return Origin()
-        uid = text(dataset, "SOPInstanceUID")
-        return Origin(frozenset({pixels}), frozenset({uid}), frozenset({scan_of(dataset)}))
+        except UnreadableSeries:
+            return None
+        return Origin(frozenset({pixels}), frozenset({text(dataset, "SOPInstanceUID")}))
 
     def _stands(self, earlier: dict[str, Any], source: SourceSeries, removal: Removal) -> bool:
-        """Tell whether each object of a derived series has its source, with the same pixels."""
-        places = self._places(earlier, source.orthanc_study_id)
+        """Tell whether each object of a derived series may have its source, with the same pixels.
+
+        False only where all of it could be read, and something is not there.
+        """
         headers = []
-        for series_id in places:
+        for series_id in self._places(earlier, source.orthanc_study_id):
             try:
                 headers += [self._archive.header(i) for i in self._archive.instance_ids(series_id)]
             except SeriesNotFound:
@@ -248,8 +274,13 @@ class Succession:
             removal.gone.append(earlier["derived_series_instance_uid"])
             return False
         origin = Origin.of(headers)
-        held = frozenset[str]().union(*(self._image(i).pixels for i in source.instance_ids))
-        return bool(origin.pixels) and origin.pixels <= held
+        images = [self._image(instance_id) for instance_id in source.instance_ids]
+        read = [image for image in images if image is not None]
+        if len(read) < len(images):
+            return True
+        pixels = frozenset[str]().union(*(image.pixels for image in read))
+        uids = frozenset[str]().union(*(image.uids for image in read))
+        return origin.pixels <= pixels if origin.pixels else origin.uids <= uids
 
 
 def _in_study(row: dict[str, Any], source: SourceSeries) -> bool:

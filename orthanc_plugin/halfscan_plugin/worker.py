@@ -211,8 +211,9 @@ class Worker:
             return {"status": "failed", "error": f"waiting for the rest: {outcome['reason']}"}
         if outcome["reason_code"] == "halfscan_output":
             remark = succession.tidy(source)
-            if remark is not None:
-                outcome["reason"] = printable(f"{outcome['reason']}; {remark}", LONGEST_TEXT)
+            if "reason" in remark:
+                reason = f"{outcome['reason']}; {remark['reason']}"
+                outcome |= {**remark, "reason": printable(reason, LONGEST_TEXT)}
         kept = succession.keep(source).facts()
         kept["warnings"] = [*outcome.get("warnings", []), *kept.get("warnings", [])]
         return outcome | {name: value for name, value in kept.items() if value}

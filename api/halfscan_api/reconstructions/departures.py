@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from halfscan_api.reconstructions.replacement import (
@@ -24,8 +24,9 @@ def depart(session: Session, orthanc_series_ids: Sequence[str], now: datetime) -
     """Take note of series that are no longer in the archive, sources and derived ones.
 
     A row whose source is gone waits for a worker again as long as it has a derived series: the
-    worker removes that series or keeps it, as it was set. A row whose derived series is gone says
-    so; nothing is made again that somebody has deleted, unless the source is sent again.
+    worker removes that series or keeps it, as it was set; so it does with a copy that it has seen
+    beside that source. A row whose derived series is gone says so; nothing is made again that
+    somebody has deleted, unless the source is sent again.
 
     Parameters
     ----------
@@ -38,13 +39,12 @@ def depart(session: Session, orthanc_series_ids: Sequence[str], now: datetime) -
     list of int
         Ids of the rows that changed.
     """
-    changed: set[int] = set()
+    gone = list(dict.fromkeys(orthanc_series_ids))
     # First what is derived: of a study that went as a whole, nothing is left to remove.
-    for series_id in dict.fromkeys(orthanc_series_ids):
-        changed |= _derived(session, series_id, now)
-    for series_id in dict.fromkeys(orthanc_series_ids):
+    changed = _derived(session, gone, now)
+    for series_id in gone:
         changed |= _source(session, series_id, now)
-    changed |= _beside(session, set(orthanc_series_ids), now)
+    changed |= _copies(session, gone, now)
     return sorted(changed)
 
 
@@ -58,21 +58,19 @@ def _source(session: Session, series_id: str, now: datetime) -> set[int]:
             row.look_again = True
         return {row.id for row in leased}
     last = max(rows, key=lambda row: (row.status == Status.DONE, row.updated_at, row.id))
-    if last.status == Status.PENDING or last.reason_code == NOT_FOUND:
+    if last.status == Status.PENDING or last.reason_code in {NOT_FOUND, HALFSCAN_OUTPUT}:
         return set()
     if find_superseded(session, last):
         begin_anew(last, now)
-        return {last.id}
-    if last.status == Status.DONE or last.reason_code == DERIVED_DELETED:
+    else:
         _skip(last, NOT_FOUND, GONE, now)
-        return {last.id}
-    return set()
+    return {last.id}
 
 
-def _derived(session: Session, series_id: str, now: datetime) -> set[int]:
+def _derived(session: Session, gone: Sequence[str], now: datetime) -> set[int]:
     attempts = session.scalars(
         select(ReconstructionAttempt).where(
-            ReconstructionAttempt.derived_orthanc_series_id == series_id,
+            ReconstructionAttempt.derived_orthanc_series_id.in_(gone),
             ReconstructionAttempt.replaced_at.is_(None),
         )
     ).all()
@@ -83,37 +81,28 @@ def _derived(session: Session, series_id: str, now: datetime) -> set[int]:
         if any(other.status == Status.LEASED for other in others):
             continue  # its worker removes what it replaces, and says so itself
         attempt.replaced_at = now
-        if row.status == Status.DONE and row.derived_orthanc_series_id == series_id:
+        same = row.derived_orthanc_series_id == attempt.derived_orthanc_series_id
+        if row.status == Status.DONE and same:
             _skip(row, DERIVED_DELETED, DERIVED_GONE, now)
             changed.add(row.id)
     session.flush()
     return changed
 
 
-def _beside(session: Session, gone: set[str], now: datetime) -> set[int]:
-    """Let copied derived series in the studies of what is gone be looked at again."""
-    studies = select(Reconstruction.orthanc_study_id).where(
-        Reconstruction.orthanc_series_id.in_(gone),
-        or_(
-            Reconstruction.reason_code.is_(None),
-            Reconstruction.reason_code != HALFSCAN_OUTPUT,
-        ),
-    )
-    made = select(ReconstructionAttempt.derived_orthanc_series_id).where(
-        ReconstructionAttempt.derived_orthanc_series_id.is_not(None)
-    )
+def _copies(session: Session, gone: Sequence[str], now: datetime) -> set[int]:
+    """Let copied derived series whose source is gone be looked at again."""
     copies = session.scalars(
-        select(Reconstruction).where(
-            Reconstruction.orthanc_study_id.in_(studies),
-            Reconstruction.status == Status.SKIPPED.value,
-            Reconstruction.reason_code == HALFSCAN_OUTPUT,
+        select(Reconstruction)
+        .where(
+            Reconstruction.source_orthanc_series_id.in_(gone),
             Reconstruction.orthanc_series_id.not_in(gone),
-            Reconstruction.orthanc_series_id.not_in(made),
         )
+        .with_for_update()
     ).all()
     for row in copies:
-        begin_anew(row, now)
         row.look_again = True
+        if row.status == Status.SKIPPED:
+            begin_anew(row, now)
     return {row.id for row in copies}
 
 

@@ -24,6 +24,7 @@ from halfscan_api.reconstructions.schemas import (
     NewReconciliation,
     NewReconstruction,
     Outcome,
+    OutcomeStatus,
     Place,
     ReconciliationOut,
     ReconstructionDetail,
@@ -32,6 +33,7 @@ from halfscan_api.reconstructions.schemas import (
     ReconstructionPage,
     Renewal,
     SourcePage,
+    SourcePlace,
     StandingPage,
     Summary,
 )
@@ -124,6 +126,7 @@ def claim(json_data: Claim) -> ClaimedReconstruction | Response:
                 look_again=row.look_again,
                 supersedes=find_superseded(session, row),
             )
+            row.look_again = False  # this claim looks
     for row_id in buried:
         log.warning("reconstruction_dead", id=row_id, cause="worker_vanished")
     if body is None:
@@ -177,7 +180,7 @@ def finish(reconstruction_id: int, json_data: Outcome) -> ReconstructionOut:
         )
         body = ReconstructionOut.model_validate(row)
     if changed:
-        _log_outcome(body)
+        _log_outcome(body, json_data)
         # A standard series, which is skipped, may be the last one that its case waited for.
         if body.status in {Status.DONE, Status.SKIPPED}:
             watcher.settled(body.study_instance_uid)
@@ -247,16 +250,18 @@ def find_standing(query_data: Place) -> StandingPage:
 
 @blueprint.get("/sources")
 @requires(Role.SERVICE, Role.COORDINATOR)
-@blueprint.input(Place, location="query")
+@blueprint.input(SourcePlace, location="query")
 @blueprint.output(SourcePage)
-def find_sources(query_data: Place) -> SourcePage:
+def find_sources(query_data: SourcePlace) -> SourcePage:
     """List the series that were looked at and should be in the archive, with their instances.
 
     The plugin counts them after images were deleted: a series with another number of images is
-    announced as it is by then.
+    announced as it is by then. With `gone` those too that are known to be deleted, without a
+    number: one of them that is in the archive has come back.
     """
+    query = query_data
     with state().database.read() as session:
-        return list_sources(session, query_data.after, query_data.limit)
+        return list_sources(session, query.after, query.limit, gone=query.gone)
 
 
 @blueprint.post("/reconciliations")
@@ -312,7 +317,10 @@ def retry(reconstruction_id: int) -> ReconstructionOut:
     return body
 
 
-def _log_outcome(body: ReconstructionOut) -> None:
+def _log_outcome(body: ReconstructionOut, outcome: Outcome) -> None:
+    if body.status is Status.PENDING and outcome.status is not OutcomeStatus.FAILED:
+        log.info("reconstruction_looked_at_again", id=body.id, attempt=body.attempt)
+        return
     event = {
         "done": "reconstruction_done",
         "skipped": "reconstruction_skipped",

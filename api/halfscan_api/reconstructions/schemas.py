@@ -59,6 +59,12 @@ class Place(Input):
     limit: Annotated[int, Field(ge=1, le=1000)] = 500
 
 
+class SourcePlace(Place):
+    """Which series that were looked at to list."""
+
+    gone: Annotated[bool, Field(description="Those too that are known to be deleted.")] = False
+
+
 class Claim(Input):
     """A worker asks for work."""
 
@@ -110,6 +116,10 @@ class Outcome(Input):
     quality: dict[str, JsonValue] | None = None
     warnings: Annotated[list[str], Field(max_length=1000)] | None = None
     error: Annotated[str, Field(min_length=1, max_length=20_000)] | None = None
+    source_orthanc_series_id: Annotated[
+        OrthancId | None,
+        Field(description="Of a copied derived series: what in its study it was made from."),
+    ] = None
     permanent: bool = False
     replaced: Annotated[list[DicomUid], Field(max_length=1000)] | None = None
 
@@ -203,6 +213,10 @@ class ReconstructionOut(Output):
     quality: dict[str, Any] | None
     warnings: list[str] | None
     error: Annotated[str | None, Field(description="Of the last failed attempt, until it is done.")]
+    source_orthanc_series_id: Annotated[
+        str | None,
+        Field(description="Of a copied derived series: what in its study it was made from."),
+    ]
     replaced_by: Annotated[
         int | None, Field(description="The reconstruction whose derived series took its place.")
     ]
@@ -228,7 +242,7 @@ class ClaimedReconstruction(ReconstructionOut):
 
     lease_token: str
     look_again: Annotated[
-        bool, Field(description="A series of the same study was deleted since it was looked at.")
+        bool, Field(description="It, or the source of a copy, was deleted since it was looked at.")
     ]
     supersedes: list[Superseded]
 

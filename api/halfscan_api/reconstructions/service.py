@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased, selectinload
 
 from halfscan_api.database import MAX_ID
 from halfscan_api.errors import HalfscanError
-from halfscan_api.reconstructions.replacement import gave_way, note_replaced
+from halfscan_api.reconstructions.replacement import NOT_FOUND, gave_way, note_replaced
 from halfscan_api.reconstructions.schemas import (
     DERIVED_FIELDS,
     OUTCOME_FIELDS,
@@ -262,9 +262,13 @@ def finish(
         row.replaced_by = row.replaced_at = None
     note_replaced(session, row, attempt, gone, now)
     _leave(row, outcome, settings, now)
-    if row.look_again and row.status == Status.DONE:
-        begin_anew(row, now)
-    row.look_again = False
+    if row.source_orthanc_series_id is not None:
+        row.look_again = row.look_again or _is_gone(session, row.source_orthanc_series_id)
+    seen = row.reason_code == NOT_FOUND and row.status == Status.SKIPPED
+    if row.look_again and row.status in {Status.DONE, Status.SKIPPED} and not seen:
+        begin_anew(row, now)  # it was deleted while the worker had it
+    else:
+        row.look_again = False
     return row, True
 
 
@@ -325,6 +329,14 @@ def summary(session: Session) -> dict[Status, int]:
     )
     found = {Status(status): count for status, count in counted}
     return {status: found.get(status, 0) for status in Status}
+
+
+def _is_gone(session: Session, series_id: str) -> bool:
+    """Tell whether a series is known to be no longer in the archive."""
+    rows = session.scalars(
+        select(Reconstruction.reason_code).where(Reconstruction.orthanc_series_id == series_id)
+    ).all()
+    return NOT_FOUND in rows
 
 
 def _find_source(session: Session, new: NewReconstruction) -> Reconstruction | None:

@@ -50,7 +50,7 @@ def list_standing(session: Session, after: int, limit: int) -> StandingPage:
     return StandingPage(items=items, next_after=made[-1][0].id if len(made) == limit else None)
 
 
-def list_sources(session: Session, after: int, limit: int) -> SourcePage:
+def list_sources(session: Session, after: int, limit: int, *, gone: bool) -> SourcePage:
     """List the series that were looked at and should be in the archive, by their rows.
 
     Parameters
@@ -60,7 +60,10 @@ def list_sources(session: Session, after: int, limit: int) -> SourcePage:
         Where the page begins: ``next_after`` of the one before, 0 at first.
     limit : int
         Rows on a page; a series with several current rows may be on several pages.
+    gone : bool
+        Also those that are known to be deleted; no number of instances is theirs.
     """
+    left_out = MAY_CHANGE - {NOT_FOUND} if gone else MAY_CHANGE
     ended = [Status.DONE.value, Status.SKIPPED.value, Status.DEAD.value]
     looked_at = session.scalars(
         select(Reconstruction)
@@ -70,7 +73,7 @@ def list_sources(session: Session, after: int, limit: int) -> SourcePage:
             Reconstruction.replaced_at.is_(None),
             or_(
                 Reconstruction.reason_code.is_(None),
-                Reconstruction.reason_code.not_in(MAY_CHANGE),
+                Reconstruction.reason_code.not_in(left_out),
             ),
         )
         .order_by(Reconstruction.id)

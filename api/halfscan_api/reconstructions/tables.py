@@ -42,6 +42,8 @@ class Reconstruction(Base):
         Unique("orthanc_series_id", "source_digest"),
         CheckConstraint(_one_of("status", Status), name="status"),
         Index(None, "status", "run_after"),
+        Index(None, "orthanc_study_id"),
+        Index(None, "source_orthanc_series_id"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -63,7 +65,9 @@ class Reconstruction(Base):
     lease_s: Mapped[int | None] = mapped_column(Integer)
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     worker: Mapped[str | None] = mapped_column(String(64))
-    # The source was deleted while a worker had it, or what stood beside a copy: look once more.
+    # Of a copied derived series: the series of the same study that it was made from.
+    source_orthanc_series_id: Mapped[str | None] = mapped_column(String(64))
+    # The source was deleted while a worker had it, or that of a copy: look once more.
     look_again: Mapped[bool] = mapped_column(Boolean, default=False)
 
     reason_code: Mapped[str | None] = mapped_column(String(64))
@@ -107,7 +111,11 @@ class ReconstructionAttempt(Base):
     """
 
     __tablename__ = "reconstruction_attempt"
-    __table_args__ = (CheckConstraint(_one_of("result", AttemptResult), name="result"),)
+    __table_args__ = (
+        CheckConstraint(_one_of("result", AttemptResult), name="result"),
+        Index(None, "derived_series_instance_uid"),
+        Index(None, "derived_orthanc_series_id"),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     reconstruction_id: Mapped[int] = mapped_column(

@@ -40,10 +40,12 @@ NOT_EVIDENCE: dict[str, dict[str, str]] = {
     "api_token": {"last_used_at": "a note, written without an event, at most once a minute"},
     "idempotency_record": {"*": "answers that are given again for a week, and then removed"},
     "inspection": {"*": "questions about series in the archive, removed after a week"},
+    "reconciliation": {"*": "counts of comparisons of ledger and archive, no part of a study"},
     # What made the series of a study is compared: `ledger_faults`.
     "reconstruction": dict.fromkeys(
         (
-            *("orthanc_series_id", "study_instance_uid", "n_instances", "priority", "attempt"),
+            *("orthanc_series_id", "orthanc_study_id", "source_orthanc_series_id", "look_again"),
+            *("study_instance_uid", "n_instances", "priority", "attempt"),
             *("max_attempts", "run_after", "lease_token", "lease_s", "lease_until", "worker"),
             *("status",),
             *("rule", "derived_orthanc_series_id", "derived_instances", "timings_s", "quality"),

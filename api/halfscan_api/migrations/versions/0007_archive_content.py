@@ -11,17 +11,26 @@ branch_labels = None
 depends_on = None
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_INDEXED = (
+    ("reconstruction", "orthanc_study_id"),
+    ("reconstruction", "source_orthanc_series_id"),
+    ("reconstruction_attempt", "derived_series_instance_uid"),
+    ("reconstruction_attempt", "derived_orthanc_series_id"),
+)
 _COUNTS = ("checked", "missing", "stale", "orphaned", "doubled", "unknown", "mended")
 
 
 def upgrade() -> None:
     with op.batch_alter_table("reconstruction") as table:
         table.add_column(sa.Column("orthanc_study_id", sa.String(64), nullable=True))
+        table.add_column(sa.Column("source_orthanc_series_id", sa.String(64), nullable=True))
         table.add_column(
             sa.Column("look_again", sa.Boolean(), nullable=False, server_default=sa.false())
         )
     with op.batch_alter_table("reconstruction") as table:
         table.alter_column("look_again", existing_type=sa.Boolean(), server_default=None)
+    for table_name, column in _INDEXED:
+        op.create_index(op.f(f"ix_{table_name}_{column}"), table_name, [column])
     op.create_table(
         "reconciliation",
         sa.Column("id", _ID, nullable=False),
@@ -33,6 +42,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("reconciliation")
+    for table_name, column in reversed(_INDEXED):
+        op.drop_index(op.f(f"ix_{table_name}_{column}"), table_name)
     with op.batch_alter_table("reconstruction") as table:
         table.drop_column("look_again")
+        table.drop_column("source_orthanc_series_id")
         table.drop_column("orthanc_study_id")
