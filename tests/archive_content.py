@@ -23,7 +23,9 @@ from halfscan_plugin.rules import judge
 from halfscan_plugin.volume import read_volume
 
 
-def fast_series(name: str, slices: int = 4, *, seed: int = 0, **attributes: Any) -> list[Dataset]:
+def fast_series(
+    name: str, slices: int = 4, *, seed: int = 0, name_of_series: str = "", **attributes: Any
+) -> list[Dataset]:
     """Make an accelerated series of its own study; another seed gives other pixels."""
     stored = np.random.default_rng(seed).integers(300, 900, (slices, 16, 16)).astype(np.uint16)
     made = {
@@ -33,7 +35,7 @@ def fast_series(name: str, slices: int = 4, *, seed: int = 0, **attributes: Any)
         "SoftwareVersions": "syngo MR E11",
         **attributes,
     }
-    series = mr_series(pixels=stored, name=name, **made)
+    series = mr_series(pixels=stored, name=name_of_series or name, **made)
     return [add_siemens_classic(dataset, "p2") for dataset in series]
 
 

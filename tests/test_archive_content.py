@@ -400,6 +400,69 @@ def test_an_object_of_somebody_else_under_the_same_uid_is_left_and_told(bare: Si
     assert len(bare.archive.instance_ids(series)) == 1
 
 
+# --- what is not ours to remove ---------------------------------------------------------------
+
+
+def announced(site: Site, name: str) -> list[dict[str, Any]]:
+    """Announce every series of a patient."""
+    series = post_find(site, "Series", PatientID=f"P-{name}")
+    return [site.ledger.announce(site.archive.source(i).announcement()) for i in series]
+
+
+def forget(site: Site, name: str) -> None:
+    """Delete a patient's study, and tell the ledger."""
+    series = post_find(site, "Series", PatientID=f"P-{name}")
+    delete(site, f"/studies/{orthanc_id(site, 'Study', PatientID=f'P-{name}')}")
+    site.ledger.depart(series)
+
+
+def test_a_derived_series_from_elsewhere_is_left_alone(bare: Site, engine: Engine) -> None:
+    """Its source was never here: what is deleted beside it is none of its business."""
+    upload(bare, derived_series("elsewhere"))
+    upload(bare, fast_series("elsewhere", name_of_series="beside", NumberOfAverages=4, seed=8))
+    announced(bare, "elsewhere")
+    work(bare, engine)
+    (beside,) = (r for r in bare.rows() if r["reason_code"] == "averaged")
+    delete(bare, f"/series/{beside['orthanc_series_id']}")
+    bare.ledger.depart([beside["orthanc_series_id"]])
+    work(bare, engine)
+    assert len(post_find(bare, "Series", PatientID="P-elsewhere")) == 1
+    forget(bare, "elsewhere")
+
+
+def test_what_another_network_made_of_the_same_source_is_no_copy(
+    bare: Site, engine: Engine
+) -> None:
+    upload(bare, fast_series("arms"))
+    announced(bare, "arms")
+    work(bare, engine)
+    upload(bare, derived_series("arms"))
+    rows = announced(bare, "arms")
+    work(bare, engine)
+    assert len(post_find(bare, "Series", PatientID="P-arms")) == 3
+    source = next(row for row in rows if row["status"] == "done")
+    bare.ledger.retry(source["id"])
+    work(bare, engine)
+    assert len(post_find(bare, "Series", PatientID="P-arms")) == 3
+    forget(bare, "arms")
+
+
+def test_what_was_taken_for_gone_and_is_there_is_found(bare: Site, engine: Engine) -> None:
+    upload(bare, fast_series("back"))
+    (row,) = announced(bare, "back")
+    work(bare, engine)
+    done = bare.ledger.row(row["id"])
+    bare.ledger.depart([done["orthanc_series_id"], done["derived_orthanc_series_id"]])
+    assert bare.ledger.row(row["id"])["reason_code"] == "series_not_found"
+    (seen,) = halfscan_doctor(bare, "--json", "--apply")["disagreements"]
+    assert (seen["kind"], seen["source"]) == ("missing", done["orthanc_series_id"])
+    work(bare, engine)
+    again = bare.ledger.row(row["id"])
+    assert again["status"] == "done"
+    assert again["derived_series_instance_uid"] == done["derived_series_instance_uid"]
+    check_agreement(bare, "P-back")
+
+
 # --- the doctor -------------------------------------------------------------------------------
 
 
