@@ -454,6 +454,7 @@ def test_what_was_taken_for_gone_and_is_there_is_found(bare: Site, engine: Engin
     done = bare.ledger.row(row["id"])
     bare.ledger.depart([done["orthanc_series_id"], done["derived_orthanc_series_id"]])
     assert bare.ledger.row(row["id"])["reason_code"] == "series_not_found"
+    bare.wait_for(lambda: bare.archive.source(done["orthanc_series_id"]).is_stable)
     (seen,) = halfscan_doctor(bare, "--json", "--apply")["disagreements"]
     assert (seen["kind"], seen["source"]) == ("missing", done["orthanc_series_id"])
     work(bare, engine)
