@@ -37,7 +37,7 @@ Dir::Cache "var/cache/apt";
 Dir::Etc "{root}/etc/apt";
 Dir::Log "{root}/var/log/apt";
 APT::Sandbox::User "";
-DPkg::Options {{ "--root={root}"; "--force-not-root"; }};
+DPkg::Options {{ "--root={root}"; "--force-not-root"; "--force-script-chrootless"; }};
 #clear DPkg::Pre-Invoke;
 #clear DPkg::Post-Invoke;
 #clear DPkg::Pre-Install-Pkgs;
@@ -83,6 +83,10 @@ class Debian:
         content = source / "tiny"
         (content / "DEBIAN").mkdir(parents=True)
         (content / "DEBIAN/control").write_text(CONTROL)
+        # As Orthanc's: a script that ends where it cannot say what it does.
+        script = content / "DEBIAN/postinst"
+        script.write_text("#!/bin/sh\nset -e\necho tiny: configured\necho tiny: restarted >&2\n")
+        script.chmod(0o755)
         (content / "usr/share/tiny").mkdir(parents=True)
         (content / "usr/share/tiny/file").write_text("tiny\n")
         package = source / "tiny_1.0_all.deb"
