@@ -22,7 +22,7 @@ from pydicom import Dataset, dcmwrite
 from pyorthanc import Orthanc
 
 from halfscan_archive.retrying import STREAMED, RetryingTransport
-from halfscan_plugin.derived import is_halfscan_output
+from halfscan_plugin.derived import Origin, is_halfscan_output
 from halfscan_plugin.errors import HalfscanError, UnreadableSeries
 from halfscan_plugin.file_start import FileStart
 from halfscan_plugin.files import parse
@@ -357,6 +357,13 @@ class Archive:
                     self._client.delete_instances_id(instance_id)
             raise
         return StoredSeries(series_id, len(datasets), len(added))
+
+    def origin(self, series_id: str) -> Origin:
+        """Read what a derived series was made from; nothing where it cannot be read, or is gone."""
+        try:
+            return Origin.of(map(self.header, self.instance_ids(series_id)))
+        except (SeriesNotFound, UnreadableSeries):
+            return Origin()
 
     def remove_derived(self, series_id: str) -> bool:
         """Remove a series that Halfscan wrote; False where the archive has it no more.

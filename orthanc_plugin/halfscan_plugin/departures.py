@@ -13,10 +13,10 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from halfscan_plugin.relay_client import AnnouncementRefused
+from halfscan_plugin.relay_client import AnnouncementRefused, Api
 from halfscan_plugin.relay_settings import ApiUnavailable
 
 __all__ = ["Departures"]
@@ -31,13 +31,6 @@ LONGEST_WAIT_S = 60.0  # where there is no quiet
 MOST_SHARE = 0.2
 
 
-class _Api(Protocol):
-    def depart(self, series_ids: Sequence[str]) -> None: ...
-    def standing(self, after: int) -> tuple[list[dict[str, Any]], int | None]: ...
-    def sources(self, after: int, *, gone: bool) -> tuple[list[dict[str, Any]], int | None]: ...
-    def retry(self, reconstruction_id: int) -> None: ...
-
-
 class Departures:
     """Takes note of deletions, and tells the API once they are over.
 
@@ -47,8 +40,8 @@ class Departures:
         GET of a path of Orthanc's REST API; None where the resource is unknown.
     announce : callable
         Announces a series of the archive as it is now.
-    api : object
-        The API: ``depart``, ``standing``, ``sources`` and ``retry`` of `relay_client.ApiClient`.
+    api : Api
+        Where it is told, and what should be there.
     stopped : callable
         Whether the relay is to end: a count is left where it is then.
     clock : callable
@@ -59,7 +52,7 @@ class Departures:
         self,
         find: Callable[[str], Any],
         announce: Callable[[str], bool],
-        api: _Api,
+        api: Api,
         stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

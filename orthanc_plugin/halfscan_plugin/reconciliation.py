@@ -189,7 +189,7 @@ class Reconciliation:
             rows = self._ledger.rows(derived_series_instance_uid=uid)["items"]
             if any(row["orthanc_study_id"] in {None, study} for row in rows):
                 continue  # a worker is about to store it
-            origin = self._origin(series.orthanc_series_id)
+            origin = self._archive.origin(series.orthanc_series_id)
             twin = next((i for i in items if self._is_twin(origin, i)), None)
             where = (series.orthanc_series_id,)
             if twin is None:
@@ -247,14 +247,7 @@ class Reconciliation:
 
     def _is_twin(self, origin: Origin, item: dict[str, Any]) -> bool:
         derived = item["derived_orthanc_series_id"]
-        return derived is not None and origin.lies_in(self._origin(derived))
-
-    def _origin(self, series_id: str) -> Origin:
-        """Read what a derived series was made from; nothing where it cannot be read."""
-        try:
-            return Origin.of(map(self._archive.header, self._archive.instance_ids(series_id)))
-        except (SeriesNotFound, UnreadableSeries):
-            return Origin()
+        return derived is not None and origin.lies_in(self._archive.origin(derived))
 
 
 def _seen(

@@ -16,11 +16,11 @@ This module runs inside Orthanc: standard library only, and the Orthanc SDK is p
 import hashlib
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from halfscan_plugin.departures import Departures
-from halfscan_plugin.relay_client import AnnouncementRefused, ApiClient
+from halfscan_plugin.relay_client import AnnouncementRefused, Api, ApiClient
 from halfscan_plugin.relay_settings import ApiUnavailable, RelaySettings, SettingsError
 
 __all__ = [
@@ -52,17 +52,6 @@ class OrthancModule(Protocol):
     def LogInfo(self, message: str) -> None: ...  # noqa: N802  (Orthanc's name)
     def LogWarning(self, message: str) -> None: ...  # noqa: N802  (Orthanc's name)
     def LogError(self, message: str) -> None: ...  # noqa: N802  (Orthanc's name)
-
-
-class Api(Protocol):
-    """What the relay asks of the API: see `ApiClient`."""
-
-    def announce(self, series: dict[str, Any]) -> dict[str, Any]: ...
-    def check(self) -> None: ...
-    def depart(self, series_ids: Sequence[str]) -> None: ...
-    def standing(self, after: int) -> tuple[list[dict[str, Any]], int | None]: ...
-    def sources(self, after: int, *, gone: bool) -> tuple[list[dict[str, Any]], int | None]: ...
-    def retry(self, reconstruction_id: int) -> None: ...
 
 
 def source_digest(instances: Iterable[tuple[str, str]]) -> str:

@@ -5,14 +5,25 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from halfscan_plugin.relay_settings import ApiUnavailable, RelaySettings
 
-__all__ = ["AnnouncementRefused", "ApiClient"]
+__all__ = ["AnnouncementRefused", "Api", "ApiClient"]
 
 # The announcement itself is wrong, or contradicts what is known: asking again changes nothing.
 REFUSALS = {400, 409, 413, 422}
+
+
+class Api(Protocol):
+    """What the relay asks of the API: see `ApiClient`."""
+
+    def announce(self, series: dict[str, Any]) -> dict[str, Any]: ...
+    def check(self) -> None: ...
+    def depart(self, series_ids: Sequence[str]) -> None: ...
+    def standing(self, after: int) -> tuple[list[dict[str, Any]], int | None]: ...
+    def sources(self, after: int, *, gone: bool) -> tuple[list[dict[str, Any]], int | None]: ...
+    def retry(self, reconstruction_id: int) -> None: ...
 
 
 class AnnouncementRefused(Exception):

@@ -210,11 +210,7 @@ class Succession:
         derived = row["derived_orthanc_series_id"]
         if row["replaced_at"] is not None or derived is None:
             return False
-        try:
-            headers = map(self._archive.header, self._archive.instance_ids(derived))
-            return origin.lies_in(Origin.of(headers))
-        except (SeriesNotFound, UnreadableSeries):
-            return False
+        return origin.lies_in(self._archive.origin(derived))
 
     def _is_known(self, derived_uid: str, source: SourceSeries) -> bool:
         """Tell whether an attempt in this study made a series, or is about to."""
