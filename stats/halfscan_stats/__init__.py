@@ -11,10 +11,8 @@ from halfscan_stats.clustered import ClusteredMcNemar, clustered_mcnemar
 from halfscan_stats.equivalence import (
     NonInferiority,
     PairedDifference,
-    Tost,
     noninferiority_paired_proportions,
     tango_interval,
-    tost_paired,
 )
 from halfscan_stats.errors import StatsError
 from halfscan_stats.interchangeability import Interchangeability, interchangeability
@@ -45,6 +43,7 @@ from halfscan_stats.paired import (
 from halfscan_stats.result import (
     Agreement,
     ClusteredAgreement,
+    Decision,
     Estimate,
     Interval,
     Reason,
@@ -63,6 +62,7 @@ from halfscan_stats.samplesize import (
     sample_size_noninferiority,
     sample_size_paired_t,
 )
+from halfscan_stats.tost import Tost, tost_paired
 from halfscan_stats.wilcoxon import Wilcoxon, wilcoxon_signed_rank
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "ClusteredMcNemar",
     "Coefficient",
     "Contrast",
+    "Decision",
     "Estimate",
     "GeeModel",
     "Icc",
