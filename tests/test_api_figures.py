@@ -24,11 +24,11 @@ from halfscan_api.readings.tables import AnswerKind
 from halfscan_api.statistics import agreement, detection, equivalence
 from halfscan_api.statistics.agreeing import KappaRow
 from halfscan_api.statistics.counts import ValueCounts
-from halfscan_api.statistics.equivalence import InterchangeRow, ProportionRow
 from halfscan_api.statistics.figures import canvas, catalogue, forest, likert
 from halfscan_api.statistics.figures.canvas import Picture
 from halfscan_api.statistics.figures.catalogue import FIGURES, FigureName, FigureQuery
 from halfscan_api.statistics.frame import Frame, load_frame
+from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.options import AgreementQuery, DetectionQuery, EquivalenceQuery
 from halfscan_api.statistics.results import number
 from halfscan_api.statistics.values import snr_values
@@ -327,14 +327,14 @@ def test_differences_stand_against_their_margins(sqlite_api: Api) -> None:
         frame = frame_of(session, study)
         table = equivalence.compute(session, frame, EquivalenceQuery(resamples=0))
         found = [row for row in table.rows if not isinstance(row, InterchangeRow)]
+        assert found
         names = list(dict.fromkeys(row.endpoint for row in found))
         assert len(picture.figure.axes) == len(names) > 1
         for axes, name in zip(picture.figure.axes, names, strict=True):
             own = [row for row in found if row.endpoint == name]
             points = [line for line in axes.lines if line.get_marker() == "o"]
             assert [float(np.asarray(line.get_xdata())[0]) for line in points] == [
-                row.test.difference if isinstance(row, ProportionRow) else row.test.mean_difference
-                for row in own
+                row.difference for row in own
             ]
             margin = next(one.margin for one in frame.protocol.endpoints if one.name == name)
             dashed = [line for line in axes.lines if line.get_linestyle() == "--"]

@@ -227,7 +227,7 @@ def test_methods_say_what_was_done(sqlite_api: Api) -> None:
         "p-values were adjusted by Bonferroni's method, in families of 2 tests",
         f"of {len(chosen)} comparisons with an answer, {chosen.count('t')} are from the t-test",
         f"and {chosen.count('wilcoxon')} from Wilcoxon's",
-        "tested one-sided for 2 endpoints with the declared margins",
+        "2 endpoints with a declared margin were tested one-sided at the level 0.05: score test",
         "The protocol declares no primary endpoint.",
         "11 criteria of image quality were scored",
         "8 findings were looked for at 5 levels",

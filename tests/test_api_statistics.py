@@ -556,12 +556,12 @@ def test_noninferiority_of_every_declared_endpoint(sqlite_api: Api) -> None:
             "noninferiority",
         )
         assert (test["margin"], test["alpha"], test["interval"]["level"]) == (0.05, 0.05, 0.9)
-        assert row["shown_naive"] == test["noninferior"] == (test["interval"]["low"] > -0.05)
-        if row["decision"]["by"] == "patients":
-            assert row["shown"] == test["cluster_noninferior"]
-            assert row["decision"]["p_value"] == pytest.approx(test["cluster_p_value"])
-        assert row["adjusted"]["p_value"] >= row["decision"]["p_value"]
-        assert row["shown"] == (row["decision"]["p_value"] <= 0.05)
+        decision = test["decision"]
+        assert row["p_value"] == decision["p_value"] == decision["p_lower"]
+        assert "design effect of patients" in decision["method"]
+        assert row["adjusted"]["p_value"] >= row["p_value"]
+        assert row["shown"] == test["noninferior"] == (row["p_value"] <= 0.05)
+        assert row["shown"] == (decision["interval"]["low"] > -0.05)
         assert test["n_clusters"] == 20
     means = rows(sqlite_api, study, "equivalence", "mean")
     assert [row["place"] for row in means[::2]] == ["sag_t1", "sag_t2", "sag_t2_fs", "tra_t2"]
@@ -569,7 +569,10 @@ def test_noninferiority_of_every_declared_endpoint(sqlite_api: Api) -> None:
         assert (row["margin"], row["p_value"]) == (0.5, row["test"]["p_low"])
     index = rows(sqlite_api, study, "equivalence", "interchangeability")
     assert len(index) == 8
-    assert all(row["answer"]["margin"] == 0.05 for row in index)
+    # The margin of non-inferiority is none of interchangeability.
+    assert {(row["answer"]["margin"], row["endpoint"], row["shown"]) for row in index} == {
+        (None, None, None)
+    }
 
 
 def test_equivalence_of_every_kind_of_endpoint(sqlite_api: Api) -> None:
@@ -582,6 +585,8 @@ def test_equivalence_of_every_kind_of_endpoint(sqlite_api: Api) -> None:
          "margin": 10},
         {"name": "e4", "role": "secondary", "kind": "image_quality", "hypothesis": "equivalence",
          "item": "noise", "margin": 1},
+        {"name": "e5", "role": "primary", "kind": "detection", "item": "disc_bulge",
+         "hypothesis": "interchangeability", "margin": 0.1},
     ]  # fmt: skip
     document = {**template("tang2024").as_document(), "endpoints": endpoints}
     with sqlite_api.database.write() as session:
@@ -590,18 +595,29 @@ def test_equivalence_of_every_kind_of_endpoint(sqlite_api: Api) -> None:
     by_name: dict[str, list[dict[str, Any]]] = {}
     for row in found:
         by_name.setdefault(row.get("endpoint", ""), []).append(row)
-    assert [len(by_name[name]) for name in ("e1", "e2", "e3", "e4")] == [3, 2, 1, 8]
+    sizes = {name: len(by_name[name]) for name in by_name}
+    assert sizes == {"e1": 3, "e2": 2, "e3": 1, "e4": 8, "e5": 1, None: 7}
     for row in by_name["e1"]:
-        low, high = row["test"]["cluster_interval"]["low"], row["test"]["cluster_interval"]["high"]
+        interval = row["test"]["decision"]["interval"]
+        low, high = interval["low"], interval["high"]
         assert row["shown"] == (low > -0.1 and high < 0.1)
     for row in by_name["e2"]:
         assert row["p_value"] == row["test"]["p_low"]
-    # The same times in every case: the difference is known, and nothing is tested.
+    # The same times in every case: no spread for a t-test, and twelve signs.
     [time] = by_name["e3"]
-    assert (time["p_value"], time["test"]["reason"]) == (None, "constant_difference")
+    assert (time["test"]["p_value"], time["test"]["reason"]) == (None, "constant_difference")
     assert time["test"]["mean_difference"] == 175 - 317
+    assert (time["p_value"], time["shown"]) == (0.5**12, True)
+    assert "sign test" in time["test"]["decision"]["method"]
     for row in by_name["e4"]:
-        assert row["p_value"] == row["test"]["p_value"]
+        assert row["p_value"] == row["test"]["decision"]["p_value"] is not None
+    [index] = by_name["e5"]
+    decision = index["answer"]["decision"]
+    assert (index["role"], index["answer"]["margin"]) == ("primary", 0.1)
+    assert decision["interval"]["level"] == pytest.approx(0.9)
+    assert index["shown"] == (index["p_value"] <= 0.05) == (decision["interval"]["high"] < 0.1)
+    # A primary endpoint, of all readers together, as is the first one.
+    assert index["adjusted"]["n_tests"] == 2
 
 
 def test_primary_endpoints_are_corrected_among_themselves(sqlite_api: Api) -> None:
@@ -620,7 +636,7 @@ def test_primary_endpoints_are_corrected_among_themselves(sqlite_api: Api) -> No
     [*single, together] = rows(sqlite_api, study, "equivalence", "proportion")
     assert {row["adjusted"]["n_tests"] for row in single} == {2}
     assert together["adjusted"]["n_tests"] == 1
-    assert together["adjusted"]["p_value"] == together["decision"]["p_value"]
+    assert together["adjusted"]["p_value"] == together["p_value"]
     assert together["adjusted"]["role"] == "primary"
     found = rows(sqlite_api, study, "snr", "difference")
     sizes = {row["adjusted"]["role"]: row["adjusted"]["n_tests"] for row in found}
@@ -685,7 +701,13 @@ def test_texts_say_what_was_asked(sqlite_api: Api) -> None:
         sqlite_api, study, "snr", difference_test="wilcoxon", format="html"
     ).text  # fmt: skip
     page = ask(sqlite_api, study, "equivalence", format="html").text
-    for words in ("p (patients)", "Interval (patients)", "p (naive)", "Margin", "non-inferiority"):
+    for words in (
+        "Design effect",
+        "p (naive)",
+        "margin 0.05",
+        "non-inferiority",
+        "counts over the",
+    ):
         assert words in page
     assert "noninferiority of" not in page
     assert "by level no" in ask(sqlite_api, study, "detection", format="html").text

@@ -147,6 +147,7 @@ def test_the_decision_is_that_of_the_effective_sample() -> None:
     assert both.b + both.c >= 0.05 * 155
     difference = new - reference
     sums = np.bincount(patients, weights=difference - difference.mean())
+    assert both.design_effect is not None
     effect = 31 / 30 * (sums @ sums) / (np.abs(difference).sum() - 155 * difference.mean() ** 2)
     assert both.design_effect == pytest.approx(max(effect, 1.0))
     z = float(score_statistic(both.b, both.c, 155, -0.05)) / math.sqrt(both.design_effect)
@@ -196,7 +197,7 @@ def test_identical_arms_are_as_good_and_so_is_an_arm_with_two_misses() -> None:
     st.sampled_from([0.0, 0.02, 0.05, 0.2]),
     st.sampled_from([0.025, 0.05]),
 )
-def test_the_decision_and_its_interval_agree(  # noqa: PLR0913
+def test_the_decision_and_its_interval_agree(
     n_patients: int, levels: int, seed: int, share: float, margin: float, alpha: float
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -320,7 +321,7 @@ def test_tost_allows_for_clusters() -> None:
     ],
 )
 def test_equal_differences_are_decided_by_their_signs(
-    count: int, difference: float, low: float, high: float, equivalent: bool
+    count: int, difference: float, low: float, high: float, *, equivalent: bool
 ) -> None:
     answer = tost_paired(np.full(count, 3.0 + difference), np.full(count, 3.0), margin=0.5)
     assert (answer.p_value, answer.reason) == (None, "constant_difference")

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from halfscan_api.errors import InvalidRequest
 from halfscan_api.readings.tables import AnswerKind
-from halfscan_api.statistics.equivalence import finding_answers
 from halfscan_api.statistics.frame import Frame
+from halfscan_api.statistics.interchange import finding_answers
 from halfscan_api.statistics.options import MrmcQuery
 from halfscan_api.statistics.profiles import Profiles
 from halfscan_api.statistics.results import Cell, Grid, Line, Table, number, p_text, with_interval

@@ -76,7 +76,14 @@ class Hypothesis(StrEnum):
     DIFFERENCE = "difference"
     NONINFERIORITY = "noninferiority"
     EQUIVALENCE = "equivalence"
+    INTERCHANGEABILITY = "interchangeability"
     ESTIMATE = "estimate"
+
+
+# Hypotheses with a margin.
+MARGINAL = frozenset(
+    {Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE, Hypothesis.INTERCHANGEABILITY}
+)
 
 
 class Arm(Input):
@@ -193,13 +200,13 @@ class Endpoint(Input):
         Field(
             gt=0,
             description="In points of the scale, in units of the SNR, as a proportion (detection), "
-            "or in seconds.",
+            "or in seconds; of interchangeability, how much more often two readers may disagree.",
         ),
     ] = None
 
     @model_validator(mode="after")
     def _margin_fits(self) -> Self:
-        needs = self.hypothesis in {Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE}
+        needs = self.hypothesis in MARGINAL
         if needs and self.margin is None:
             raise ValueError(f"endpoint {self.name}: {self.hypothesis.value} needs a margin")
         if not needs and self.margin is not None:
@@ -208,6 +215,14 @@ class Endpoint(Input):
             raise ValueError(
                 f"endpoint {self.name}: agreement is estimated and nothing else is, "
                 f"got {self.kind.value} with {self.hypothesis.value}"
+            )
+        if (
+            self.hypothesis is Hypothesis.INTERCHANGEABILITY
+            and self.kind is not EndpointKind.DETECTION
+        ):
+            raise ValueError(
+                f"endpoint {self.name}: interchangeability is about detection, "
+                f"got {self.kind.value}"
             )
         if self.kind is EndpointKind.DETECTION and self.sequence is not None:
             raise ValueError(f"endpoint {self.name}: findings belong to no sequence")

@@ -8,12 +8,13 @@ from matplotlib.ticker import MaxNLocator
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import equivalence
-from halfscan_api.statistics.equivalence import InterchangeRow, MeanRow, ProportionRow, word_of, yes
+from halfscan_api.statistics.equivalence_layout import word_of, yes
+from halfscan_api.statistics.equivalence_rows import MeanRow, ProportionRow
+from halfscan_api.statistics.equivalence_rows import Row as AnyRow
 from halfscan_api.statistics.figures.canvas import (
     FAINT,
     GREY,
     INK,
-    ORANGE,
     SMALL_PT,
     Picture,
     new_figure,
@@ -24,15 +25,15 @@ from halfscan_api.statistics.figures.canvas import (
     title_and_legend,
 )
 from halfscan_api.statistics.frame import Frame
+from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.options import EquivalenceQuery
-from halfscan_api.statistics.results import REASONS, Table, with_interval
+from halfscan_api.statistics.results import REASONS, Table, used, with_interval
 from halfscan_api.studies.protocol import EndpointKind, Hypothesis
 from halfscan_stats import Interval
 
 MOST_ROWS = 200
 _NAME = "Non-inferiority and equivalence: difference against the margin"
 _ROW_MM, _HEAD_MM = 4.4, 17.0
-_APART = 0.17  # rows between the two intervals
 
 Row = ProportionRow | MeanRow
 
@@ -55,7 +56,7 @@ def draw(session: Session, frame: Frame, test_arm: str) -> Picture:
     return of_table(frame, table, test_arm)
 
 
-def of_table(frame: Frame, table: Table[equivalence.Row], test_arm: str) -> Picture:
+def of_table(frame: Frame, table: Table[AnyRow], test_arm: str) -> Picture:
     """Draw a table that was computed."""
     rows = [
         row
@@ -87,13 +88,11 @@ def _draw(frame: Frame, rows: Sequence[Row], test_arm: str) -> Picture:
     for axes, some in zip(panels[:, 0], by_endpoint, strict=True):
         _panel(frame, axes, some, kinds[some[0].endpoint])
     handles = [
-        Line2D([], [], color=INK, marker="o", markersize=3),
-        Line2D([], [], color=ORANGE, linewidth=2),
+        Line2D([], [], color=INK, marker="o", markersize=3, linewidth=1.2),
         Line2D([], [], color=INK, linestyle="--", linewidth=0.8),
     ]
     texts = [
-        "difference and its interval (findings: naive)",
-        "interval over patients, which decides for findings",
+        "difference and the interval that decides",
         "margin",
     ]
     title_and_legend(figure, _NAME, handles, texts)
@@ -101,9 +100,9 @@ def _draw(frame: Frame, rows: Sequence[Row], test_arm: str) -> Picture:
     return Picture(
         figure,
         _NAME,
-        f"Difference: {names[1]} minus {names[0]}, with intervals of confidence 1 - 2 alpha. Of "
-        "findings the interval over patients decides: levels and readers are nested in them. "
-        "Non-inferiority is shown where the interval lies wholly on the "
+        f"Difference: {names[1]} minus {names[0]}, with intervals of confidence 1 - 2 alpha, "
+        "which decide as the tests do; those of findings allow for the levels and readers of a "
+        "patient. Non-inferiority is shown where the interval lies wholly on the "
         "better side of the margin, equivalence where it lies between both. Shown: before / with "
         "the correction for several tests. Shaded: beyond the margin.",
     )
@@ -139,14 +138,13 @@ def _panel(frame: Frame, axes: Axes, rows: Sequence[Row], kind: EndpointKind) ->
 
 
 def _row(axes: Axes, y: float, row: Row, low: float) -> None:
-    test, value = row.test, _difference(row)
-    robust = test.cluster_interval is not None
+    value, decision = row.difference, row.test.decision
     if value is not None:
-        axes.plot([value], [y - _APART * robust], "o", color=INK, markersize=3, zorder=3)
-    if test.interval is not None:
-        _bar(axes, y - _APART * robust, test.interval, INK, 0.9)
-    elif test.reason is not None:
-        meaning = REASONS.get(str(test.reason), str(test.reason))
+        axes.plot([value], [y], "o", color=INK, markersize=3, zorder=3)
+    if decision.interval is not None:
+        _bar(axes, y, decision.interval)
+    elif decision.reason is not None:
+        meaning = REASONS.get(str(decision.reason), str(decision.reason))
         axes.text(
             *(low, y, plain(meaning)),
             va="center",
@@ -154,40 +152,33 @@ def _row(axes: Axes, y: float, row: Row, low: float) -> None:
             color=GREY,
             style="italic",
         )
-    if test.cluster_interval is not None:
-        _bar(axes, y + _APART, test.cluster_interval, ORANGE, 2.0)
-    row_text(axes, 1.0, y, with_interval(value, test.interval, None, 3))
+    row_text(axes, 1.0, y, with_interval(value, decision.interval, None, 3))
     row_text(axes, 31.0, y, f"{yes(row.shown)} / {yes(row.adjusted.significant)}")
-    row_text(axes, 45.0, y, f"{test.n}/{test.n_given}")
+    row_text(axes, 45.0, y, used(row.test.n, row.test.n_given))
 
 
-def _bar(axes: Axes, y: float, interval: Interval, colour: str, width: float) -> None:
+def _bar(axes: Axes, y: float, interval: Interval) -> None:
     axes.plot(
-        [interval.low, interval.high], [y, y], color=colour, linewidth=width, solid_capstyle="butt"
+        [interval.low, interval.high], [y, y], color=INK, linewidth=1.2, solid_capstyle="butt"
     )
 
 
 def _margins(row: Row, kind: EndpointKind) -> list[float]:
     """Give the limits that the interval must not touch: a scan is worse where it is longer."""
-    margin = row.test.margin if isinstance(row, ProportionRow) else row.margin
     if row.hypothesis == Hypothesis.EQUIVALENCE:
-        return [-margin, margin]
-    return [margin if kind is EndpointKind.SCAN_TIME else -margin]
+        return [-row.margin, row.margin]
+    return [row.margin if kind is EndpointKind.SCAN_TIME else -row.margin]
 
 
 def _range(rows: Sequence[Row], margins: Sequence[float]) -> tuple[float, float]:
     found = [0.0, *margins, *(-margin for margin in margins)]
     for row in rows:
-        value = _difference(row)
+        value = row.difference
         found += [value] if value is not None else []
-        for interval in (row.test.interval, row.test.cluster_interval):
-            found += [interval.low, interval.high] if interval is not None else []
+        interval = row.test.decision.interval
+        found += [interval.low, interval.high] if interval is not None else []
     room = 0.05 * (max(found) - min(found))
     return min(found) - room, max(found) + room
-
-
-def _difference(row: Row) -> float | None:
-    return row.test.difference if isinstance(row, ProportionRow) else row.test.mean_difference
 
 
 def _label(frame: Frame, row: Row) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from halfscan_api.statistics.agreeing import KappaRow
-from halfscan_api.statistics.equivalence import InterchangeRow
+from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.report.facts import Facts
 from halfscan_api.statistics.report.methods import Tables
 from halfscan_api.studies.protocol import EndpointRole

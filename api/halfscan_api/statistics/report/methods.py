@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfscan_api.statistics.differing import DifferenceRow
+from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.lineage import LineageRow
 from halfscan_api.statistics.report.deviations import Seen
 from halfscan_api.statistics.report.facts import Facts, minute
@@ -288,7 +289,8 @@ def _statistics(facts: Facts, tables: Tables) -> Iterator[str]:
     if protocol.findings:
         yield (
             "Detection was compared by McNemar's exact test with Tango's interval for the "
-            "difference, and by Obuchowski's test, which allows for levels of the same patient."
+            "difference and, since a patient gives several levels, by the score test on the counts "
+            "over their design effect (Rao & Scott 1992), with its interval."
         )
     yield (
         "Agreement on scores and findings was measured by Cohen's kappa (linear weights from three "
@@ -297,21 +299,30 @@ def _statistics(facts: Facts, tables: Tables) -> Iterator[str]:
         "protocol and pooled over the protocols. Words are those of Landis and Koch."
     )
     yield _multiplicity(facts)
-    margins = [one for one in protocol.endpoints if one.margin is not None]
-    yield (
-        "Non-inferiority and equivalence were tested one-sided for "
-        f"{_count(len(margins), 'endpoint')}"
-        " with the declared margins: of proportions with Tango's score interval and Nam's test, of "
-        "means by two one-sided t-tests; interchangeability after Obuchowski, with a bootstrap "
-        "over patients."
-        if margins
-        else "No endpoint declares a margin: non-inferiority and equivalence were not tested."
-    )
+    yield from _margins(facts, tables)
     if facts.interim:
         yield (
             f"This is an interim state: {facts.left} of {facts.allocated} readings are left. No "
             "p-value is adjusted for looks at interim states."
         )
+
+
+def _margins(facts: Facts, tables: Tables) -> Iterator[str]:
+    """Name the tests that decided against a margin, as their results do."""
+    margins = [one for one in facts.frame.protocol.endpoints if one.margin is not None]
+    if not margins:
+        yield "No endpoint declares a margin: nothing was tested against one."
+        return
+    rows = [row for row in tables["equivalence"].rows if row.endpoint is not None]
+    results = [row.answer if isinstance(row, InterchangeRow) else row.test for row in rows]
+    used = Counter(result.decision.method for result in results)
+    named = "; ".join(f"{method} ({_count(n, 'comparison')})" for method, n in used.items())
+    yield (
+        f"{_count(len(margins), 'endpoint')} with a declared margin were tested one-sided at the "
+        f"level {facts.frame.protocol.alpha:g}: {named}."
+        if named
+        else f"{_count(len(margins), 'endpoint')} with a declared margin wait for readings."
+    )
 
 
 def _were(number: int, what: str) -> str:
