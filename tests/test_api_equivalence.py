@@ -63,7 +63,7 @@ def test_identical_arms_are_met(sqlite_api: Api) -> None:
         assert (row["shown"], row["adjusted"]["significant"]) == (True, True), row["item"]
     together = next(row for row in found if row["kind"] == "proportion" and row["reader"] is None)
     n = CASES * LEVELS * READERS
-    effect = 1 + (LEVELS * READERS - 1) * 0.2
+    effect = 1 + (LEVELS * READERS - 1) * 0.1
     assert together["test"]["design_effect"] == pytest.approx(effect)
     t = np.sqrt(n / effect * 0.05 / 0.95)
     assert together["p_value"] == pytest.approx(special.stdtr(CASES - 1, -t))

@@ -175,10 +175,10 @@ def test_every_further_miss_raises_p(n_patients: int, levels: int, margin: float
 
 
 def test_identical_arms_are_as_good_and_so_is_an_arm_with_two_misses() -> None:
-    # Score test on 155 pairs over a design effect of 1 + 4 * 0.2, Student's t with 30.
+    # Score test on 155 pairs over a design effect of 1 + 4 * 0.1, Student's t with 30.
     identical = noninferiority_paired_proportions(*missed(0)[:2], margin=0.05, cluster=missed(0)[2])
-    assert identical.design_effect == pytest.approx(1.8)
-    expected = special.stdtr(30, -math.sqrt(155 / 1.8 * 0.05 / 0.95))
+    assert identical.design_effect == pytest.approx(1.4)
+    expected = special.stdtr(30, -math.sqrt(155 / 1.4 * 0.05 / 0.95))
     assert identical.decision.p_value == pytest.approx(expected)
     decided = {}
     for count in range(5):
@@ -225,6 +225,41 @@ def test_the_decision_and_its_interval_agree(
     json.dumps(answer.as_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_one_found_and_one_missed_is_an_answer(*, together: bool) -> None:
+    _, reference, patients = missed(0)
+    new = reference.copy()
+    new[0], new[1 if together else 6] = 0, 1
+    answer = noninferiority_paired_proportions(new, reference, margin=0.05, cluster=patients)
+    assert (answer.b, answer.c, answer.difference) == (1, 1, 0)
+    assert answer.decision.p_value is not None
+    assert answer.decision.interval is not None
+    assert answer.decision.interval.low == pytest.approx(-answer.decision.interval.high)
+    assert answer.equivalent is answer.noninferior is True
+
+
+@pytest.mark.parametrize(("correlation", "most"), [(0.0, 0.06), (0.2, 0.08)])
+def test_the_decision_keeps_its_level(correlation: float, most: float) -> None:
+    """At a difference of the margin 5 % of the studies are called non-inferior; Wald's t: 10 %."""
+    rng = np.random.default_rng(3)
+    patients, shown = np.repeat(np.arange(31), 5), 0
+    for _ in range(600):
+        lost = np.full((31, 1), 0.07)
+        if correlation:
+            spread = (1 - correlation) / correlation
+            lost = rng.beta(0.07 * spread, 0.93 * spread, (31, 1))
+        new = rng.random((31, 5)) < 0.5
+        misses = rng.random((31, 5)) < lost
+        gains = ~misses & (rng.random((31, 5)) < 0.02 / 0.93)
+        reference = np.where(misses, True, np.where(gains, False, new))
+        new = np.where(misses, False, np.where(gains, True, new))
+        answer = noninferiority_paired_proportions(
+            new.ravel().astype(int), reference.ravel().astype(int), margin=0.05, cluster=patients
+        )
+        shown += answer.noninferior is True
+    assert 0.02 < shown / 600 < most
+
+
 def test_levels_that_are_alike_count_less() -> None:
     apart, reference, patients = missed(4)
     together = reference.copy()
@@ -262,7 +297,7 @@ def test_the_interval_of_the_difference_allows_for_patients() -> None:
     assert answer.cluster_interval.low < answer.interval.low
     assert answer.cluster_interval.high > answer.interval.high
     same = tango_interval(reference, reference, cluster=patients)
-    assert same.design_effect == pytest.approx(1.8)
+    assert same.design_effect == pytest.approx(1.4)
     assert same.cluster_interval is not None
     assert same.cluster_interval.low == pytest.approx(-same.cluster_interval.high)
 
@@ -438,7 +473,7 @@ def test_the_same_images_twice_are_interchangeable() -> None:
     assert (answer.interval, answer.reason) == (None, "zero_variance")
     assert answer.decision.interval is not None
     assert answer.decision.p_value is not None
-    expected = special.stdtr(30, -math.sqrt(155 / 1.8 * 0.05 / 0.95))
+    expected = special.stdtr(30, -math.sqrt(155 / 1.4 * 0.05 / 0.95))
     assert answer.decision.p_value == pytest.approx(expected)
     assert answer.interchangeable
 

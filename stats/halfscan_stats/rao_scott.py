@@ -6,7 +6,8 @@ and Tango goes on. A sandwich standard error (Wald) collapses where few patients
 zero where none does; the score's variance is that under the hypothesis, and does neither.
 
 What the data cannot say, how alike the pairs of a patient are while hardly any of them disagrees,
-is assumed: see `design_effect`. ``benchmarks/patients_score.py`` shows what that costs.
+is assumed (`design_effect`); what few patients say counts little (`degrees_of_freedom`).
+``benchmarks/patients_score.py`` shows what that costs.
 """
 
 from __future__ import annotations
@@ -21,9 +22,16 @@ from halfscan_stats.proportions import score_limits, score_statistic
 from halfscan_stats.ratings import Codes, Numbers
 from halfscan_stats.result import Interval
 
-__all__ = ["ASSUMED_CORRELATION", "METHOD", "PatientsScore", "design_effect", "patients_score"]
+__all__ = [
+    "ASSUMED_CORRELATION",
+    "METHOD",
+    "PatientsScore",
+    "degrees_of_freedom",
+    "design_effect",
+    "patients_score",
+]
 
-ASSUMED_CORRELATION = 0.2
+ASSUMED_CORRELATION = 0.1
 METHOD = (
     "score test (Nam 1997, Tango 1998) on counts over the design effect of patients "
     "(Rao & Scott 1992), Student's t"
@@ -81,6 +89,38 @@ def design_effect(
     return max(nested, least) / independent
 
 
+def degrees_of_freedom(differences: Numbers, codes: Codes, n_clusters: int) -> float:
+    """How well the design effect is known: by the clusters that raise it above 1.
+
+    With s the sum of differences of a cluster and q that of their squares, s^2 - q is what the
+    likeness of its pairs adds to the variance. Where few clusters add all of it, it is known as
+    badly as from so many: one more than (sum s^2)^2 over the sum of the positive (s^2 - q)^2, as
+    Satterthwaite counts [1]_, at most clusters - 1. That counts the clusters too high by leaving
+    the others out of the lower sum, which the simulations ask for: the variance of pairs that
+    disagree alone in their cluster is that of the score test, and known.
+
+    Parameters
+    ----------
+    differences, codes, n_clusters
+        See `design_effect`.
+
+    Returns
+    -------
+    float
+        At least 1.
+
+    References
+    ----------
+    .. [1] Satterthwaite FE (1946). Biometrics Bull 2:110-114.
+    """
+    squares = np.square(cluster_sums(differences, codes, n_clusters))
+    added = np.maximum(squares - cluster_sums(np.square(differences), codes, n_clusters), 0.0)
+    carried, uncertain = float(squares.sum()), float(added @ added)
+    if uncertain <= _NOTHING:
+        return float(n_clusters - 1)
+    return min(float(n_clusters - 1), 1 + carried**2 / uncertain)
+
+
 @dataclass(frozen=True, slots=True)
 class PatientsScore:
     """A difference of paired proportions, ready to be tested against any other one.
@@ -91,15 +131,15 @@ class PatientsScore:
         Counts of either sign, and pairs.
     design_effect : float
         What they are divided by.
-    df : int
-        Degrees of freedom, clusters - 1.
+    df : float
+        Degrees of freedom.
     """
 
     b: float
     c: float
     n: int
     design_effect: float
-    df: int
+    df: float
 
     def statistic(self, difference: float) -> float:
         """Student's t of the hypothesis that the difference is this one, above -1 and below 1."""
@@ -161,5 +201,5 @@ def patients_score(
         c=-float(differences[differences < 0].sum()),
         n=differences.size,
         design_effect=design_effect(differences, codes, n_clusters, margin=margin),
-        df=n_clusters - 1,
+        df=degrees_of_freedom(differences, codes, n_clusters),
     )
