@@ -334,7 +334,7 @@ def test_differences_stand_against_their_margins(sqlite_api: Api) -> None:
             own = [row for row in found if row.endpoint == name]
             points = [line for line in axes.lines if line.get_marker() == "o"]
             assert [float(np.asarray(line.get_xdata())[0]) for line in points] == [
-                row.difference for row in own
+                row.estimate for row in own
             ]
             margin = next(one.margin for one in frame.protocol.endpoints if one.name == name)
             dashed = [line for line in axes.lines if line.get_linestyle() == "--"]

@@ -57,20 +57,20 @@ def _test_grid(frame: Frame, rows: list[ProportionRow | MeanRow]) -> Grid:
         "n",
     )
     body = tuple(_test_line(frame, row) for row in rows)
-    return Grid(_caption(frame, first, first.margin), (tuple(map(Cell, titles)),), body)
+    return Grid(_caption(frame, first), (tuple(map(Cell, titles)),), body)
 
 
-def _caption(frame: Frame, row: Row, margin: float) -> str:
+def _caption(frame: Frame, row: Row) -> str:
     return (
         f"{str(row.endpoint).replace('_', ' ')} ({row.role}): {word_of(row.hypothesis)} of "
-        f"{frame.arm_label(row.test_arm)}, margin {margin:g}"
+        f"{frame.arm_label(row.test_arm)}, margin {row.margin:g}"
     )
 
 
 def _test_line(frame: Frame, row: ProportionRow | MeanRow) -> Line:
     test, decision = row.test, row.test.decision
     answer = (
-        with_interval(row.difference, decision.interval, None, 3),
+        with_interval(row.estimate, decision.interval, None, 3),
         p_text(row.p_value, decision.reason),
         p_text(row.adjusted.p_value),
         f"{yes(row.shown)} / {yes(row.adjusted.significant)}",
@@ -95,7 +95,7 @@ def _index_grid(frame: Frame, endpoint: str | None, rows: list[InterchangeRow]) 
     caption = (
         "Interchangeability of findings: no endpoint declares a margin for it"
         if endpoint is None
-        else _caption(frame, first, first.answer.margin or 0.0)
+        else _caption(frame, first)
     )
     return Grid(caption, (tuple(map(Cell, titles)),), tuple(_index_line(row) for row in rows))
 

@@ -50,9 +50,14 @@ class ProportionRow:
     kind: str = "proportion"
 
     @property
-    def difference(self) -> float | None:
+    def estimate(self) -> float | None:
         """Share found with the test arm minus that with the reference."""
         return self.test.difference
+
+    @property
+    def result(self) -> NonInferiority:
+        """What decides is its `decision`."""
+        return self.test
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +97,14 @@ class MeanRow:
     kind: str = "mean"
 
     @property
-    def difference(self) -> float | None:
+    def estimate(self) -> float | None:
         """Mean of the test arm minus that of the reference."""
         return self.test.mean_difference
+
+    @property
+    def result(self) -> Tost:
+        """What decides is its `decision`."""
+        return self.test
 
 
 Row = ProportionRow | MeanRow | InterchangeRow

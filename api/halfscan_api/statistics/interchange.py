@@ -62,6 +62,25 @@ class InterchangeRow:
     hypothesis: str = Hypothesis.INTERCHANGEABILITY.value
     kind: str = "interchangeability"
 
+    @property
+    def margin(self) -> float:
+        """Largest index that counts as interchangeable; 0 where none is declared."""
+        return self.answer.margin or 0.0
+
+    @property
+    def reader(self) -> None:
+        """All readers are in it."""
+
+    @property
+    def estimate(self) -> float | None:
+        """The index."""
+        return self.answer.value
+
+    @property
+    def result(self) -> Interchangeability:
+        """What decides is its `decision`."""
+        return self.answer
+
 
 @dataclass(frozen=True, slots=True)
 class InterchangeDraft:

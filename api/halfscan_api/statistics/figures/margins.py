@@ -9,8 +9,7 @@ from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import equivalence
 from halfscan_api.statistics.equivalence_layout import word_of, yes
-from halfscan_api.statistics.equivalence_rows import MeanRow, ProportionRow
-from halfscan_api.statistics.equivalence_rows import Row as AnyRow
+from halfscan_api.statistics.equivalence_rows import MeanRow, Row
 from halfscan_api.statistics.figures.canvas import (
     FAINT,
     GREY,
@@ -35,8 +34,6 @@ MOST_ROWS = 200
 _NAME = "Non-inferiority and equivalence: difference against the margin"
 _ROW_MM, _HEAD_MM = 4.4, 17.0
 
-Row = ProportionRow | MeanRow
-
 
 def draw(session: Session, frame: Frame, test_arm: str) -> Picture:
     """Draw every declared comparison of one arm with the reference.
@@ -56,16 +53,12 @@ def draw(session: Session, frame: Frame, test_arm: str) -> Picture:
     return of_table(frame, table, test_arm)
 
 
-def of_table(frame: Frame, table: Table[AnyRow], test_arm: str) -> Picture:
+def of_table(frame: Frame, table: Table[Row], test_arm: str) -> Picture:
     """Draw a table that was computed."""
-    rows = [
-        row
-        for row in table.rows
-        if not isinstance(row, InterchangeRow) and row.test_arm == test_arm
-    ]
+    rows = [row for row in table.rows if row.endpoint is not None and row.test_arm == test_arm]
     if not rows:
         return saying(_NAME, "The protocol declares no endpoint with a margin, or has no reader.")
-    if not any(row.test.n for row in rows):
+    if not any(row.result.n for row in rows):
         return saying(_NAME, "No case has been read in both arms yet.")
     if len(rows) > MOST_ROWS:
         return saying(
@@ -84,7 +77,9 @@ def _draw(frame: Frame, rows: Sequence[Row], test_arm: str) -> Picture:
     heights = [len(some) * _ROW_MM + _HEAD_MM for some in by_endpoint]
     figure = new_figure(sum(heights) + 14)
     panels = figure.subplots(len(by_endpoint), squeeze=False, height_ratios=heights)
-    kinds = {one.name: one.kind for one in frame.protocol.endpoints}
+    kinds: dict[str | None, EndpointKind] = {
+        endpoint.name: endpoint.kind for endpoint in frame.protocol.endpoints
+    }
     for axes, some in zip(panels[:, 0], by_endpoint, strict=True):
         _panel(frame, axes, some, kinds[some[0].endpoint])
     handles = [
@@ -124,13 +119,14 @@ def _panel(frame: Frame, axes: Axes, rows: Sequence[Row], kind: EndpointKind) ->
     axes.set_title(
         plain(
             shortened(
-                f"{first.endpoint.replace('_', ' ')} ({first.role}): {word_of(first.hypothesis)}",
+                f"{str(first.endpoint).replace('_', ' ')} ({first.role}): "
+                f"{word_of(first.hypothesis)}",
                 80,
             )
         ),
         pad=14,
     )
-    axes.set_xlabel(_unit(kind))
+    axes.set_xlabel(_unit(first, kind))
     for text, x in (("difference", 1.0), ("shown", 31.0), ("n", 45.0)):
         row_text(axes, x, -0.95, text, fontweight="bold")
     for y, row in enumerate(rows):
@@ -138,7 +134,7 @@ def _panel(frame: Frame, axes: Axes, rows: Sequence[Row], kind: EndpointKind) ->
 
 
 def _row(axes: Axes, y: float, row: Row, low: float) -> None:
-    value, decision = row.difference, row.test.decision
+    value, decision = row.estimate, row.result.decision
     if value is not None:
         axes.plot([value], [y], "o", color=INK, markersize=3, zorder=3)
     if decision.interval is not None:
@@ -153,8 +149,9 @@ def _row(axes: Axes, y: float, row: Row, low: float) -> None:
             style="italic",
         )
     row_text(axes, 1.0, y, with_interval(value, decision.interval, None, 3))
-    row_text(axes, 31.0, y, f"{yes(row.shown)} / {yes(row.adjusted.significant)}")
-    row_text(axes, 45.0, y, used(row.test.n, row.test.n_given))
+    corrected = row.adjusted.significant if row.adjusted is not None else None
+    row_text(axes, 31.0, y, f"{yes(row.shown)} / {yes(corrected)}")
+    row_text(axes, 45.0, y, used(row.result.n, row.result.n_given))
 
 
 def _bar(axes: Axes, y: float, interval: Interval) -> None:
@@ -167,15 +164,17 @@ def _margins(row: Row, kind: EndpointKind) -> list[float]:
     """Give the limits that the interval must not touch: a scan is worse where it is longer."""
     if row.hypothesis == Hypothesis.EQUIVALENCE:
         return [-row.margin, row.margin]
+    if row.hypothesis == Hypothesis.INTERCHANGEABILITY:
+        return [row.margin]
     return [row.margin if kind is EndpointKind.SCAN_TIME else -row.margin]
 
 
 def _range(rows: Sequence[Row], margins: Sequence[float]) -> tuple[float, float]:
     found = [0.0, *margins, *(-margin for margin in margins)]
     for row in rows:
-        value = row.difference
+        value = row.estimate
         found += [value] if value is not None else []
-        interval = row.test.decision.interval
+        interval = row.result.decision.interval
         found += [interval.low, interval.high] if interval is not None else []
     room = 0.05 * (max(found) - min(found))
     return min(found) - room, max(found) + room
@@ -184,12 +183,14 @@ def _range(rows: Sequence[Row], margins: Sequence[float]) -> tuple[float, float]
 def _label(frame: Frame, row: Row) -> str:
     place = row.place if isinstance(row, MeanRow) else None
     what = f"{row.label}, {frame.sequence_label(place)}" if place else row.label
-    together = "all readers" if isinstance(row, ProportionRow) else ""
+    together = "" if isinstance(row, MeanRow) else "all readers"
     who = shortened(row.reader or together, 16)
     return plain(", ".join(part for part in (shortened(what, 44), who) if part))
 
 
-def _unit(kind: EndpointKind) -> str:
+def _unit(row: Row, kind: EndpointKind) -> str:
+    if isinstance(row, InterchangeRow):
+        return "index: further disagreement of two readers, as a share of levels"
     return {
         EndpointKind.DETECTION: "difference of the share of levels with the finding",
         EndpointKind.IMAGE_QUALITY: "difference of the mean score [points]",

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfscan_api.statistics.differing import DifferenceRow
-from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.lineage import LineageRow
 from halfscan_api.statistics.report.deviations import Seen
 from halfscan_api.statistics.report.facts import Facts, minute
@@ -314,8 +313,7 @@ def _margins(facts: Facts, tables: Tables) -> Iterator[str]:
         yield "No endpoint declares a margin: nothing was tested against one."
         return
     rows = [row for row in tables["equivalence"].rows if row.endpoint is not None]
-    results = [row.answer if isinstance(row, InterchangeRow) else row.test for row in rows]
-    used = Counter(result.decision.method for result in results)
+    used = Counter(row.result.decision.method for row in rows)
     named = "; ".join(f"{method} ({_count(n, 'comparison')})" for method, n in used.items())
     yield (
         f"{_count(len(margins), 'endpoint')} with a declared margin were tested one-sided at the "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from halfscan_api.statistics.equivalence_layout import word_of
-from halfscan_api.statistics.equivalence_rows import ProportionRow, Row
+from halfscan_api.statistics.equivalence_rows import MeanRow, ProportionRow, Row
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.report.methods import Tables
@@ -61,16 +61,13 @@ def _verdict(rows: list[Any]) -> str:
 
 def _figures(frame: Frame, rows: list[Row]) -> Iterator[str]:
     for row in rows:
-        if isinstance(row, InterchangeRow):
-            what, value, decision = "index", row.answer.value, row.answer.decision
-            where = ""
-        else:
-            what, value, decision = "difference", row.difference, row.test.decision
-            place = None if isinstance(row, ProportionRow) else row.place
-            where = f", {frame.sequence_label(place)}" if place else ""
-            where += f", reader {row.reader}" if row.reader else ""
+        what = "index" if isinstance(row, InterchangeRow) else "difference"
+        place = row.place if isinstance(row, MeanRow) else None
+        where = f", {frame.sequence_label(place)}" if place else ""
+        where += f", reader {row.reader}" if row.reader else ""
         adjusted = row.adjusted.p_value if row.adjusted is not None else None
+        interval = row.result.decision.interval
         yield (
-            f"{row.label}{where}: {what} {with_interval(value, decision.interval, None, 3)}, "
+            f"{row.label}{where}: {what} {with_interval(row.estimate, interval, None, 3)}, "
             f"p {p_text(row.p_value)}, adjusted {p_text(adjusted)}"
         )
