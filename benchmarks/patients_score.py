@@ -163,6 +163,31 @@ def print_misses() -> None:
         print(f"| {patients} x {pairs}, {margin:g} | {texts} |")
 
 
+def print_further_misses(studies: int, seed: int) -> None:
+    """Print whether a further miss, in whatever patient, ever turns "not met" into "met"."""
+    rng = np.random.default_rng(seed)
+    misses = turned = 0
+    for _ in range(studies):
+        patients, pairs = int(rng.integers(5, 61)), int(rng.choice([1, 2, 5, 10]))
+        margin = float(rng.choice([0.03, 0.05, 0.1]))
+        codes = np.repeat(np.arange(patients), pairs)
+        differences, shown = np.zeros(codes.size), True
+        # From misses that are spread out to misses of a few patients.
+        leaning = rng.dirichlet(np.full(patients, rng.choice([0.05, 0.2, 1.0])))[codes] + 1e-9
+        order = rng.choice(
+            codes.size, min(codes.size // 2, 25), replace=False, p=leaning / leaning.sum()
+        )
+        for number, pair in enumerate(order):
+            differences[pair] = -1.0
+            score = patients_score(differences, codes, patients, margin=margin)
+            assert score is not None  # noqa: S101 - every design has several patients
+            now = score.p_above(-margin) <= ALPHA
+            turned += number > 0 and now and not shown
+            shown = now
+            misses += 1
+    print(f"\nFurther misses, in any patient: {misses}; turned not met into met: {turned}")
+
+
 def print_difference(simulations: int, seed: int) -> int:
     """Print the level of the two-sided test of a difference; give the contradictions."""
     print(f"\nTwo-sided test of a difference where there is none, {simulations} studies each")
@@ -198,6 +223,7 @@ def main() -> None:
     contradictions = print_levels(arguments.simulations, arguments.seed)
     print_power(arguments.simulations, arguments.seed)
     print_misses()
+    print_further_misses(arguments.simulations, arguments.seed)
     contradictions += print_difference(arguments.simulations, arguments.seed)
     print(f"\nStudies in which p-value and interval contradict each other: {contradictions}")
 
