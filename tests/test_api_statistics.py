@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -499,12 +500,43 @@ def test_the_protocol_fixes_the_test_unless_the_query_does(sqlite_api: Api) -> N
         assert row["difference"]["chosen"] == ("t" if normal else "wilcoxon")
 
 
+def test_a_row_of_scores_does_not_contradict_itself(sqlite_api: Api) -> None:
+    """One summary style, counts that add up, and a difference on the side that p speaks for."""
+    exact = significant = 0
+    for seed in range(3):
+        with sqlite_api.database.write() as session:
+            simulation = Simulation(template("tang2024"), seed=seed, missing=0.05)
+            study = fill_study(session, simulation, name=f"scores{seed}", cases=31).id
+        for row in rows(sqlite_api, study, "image-quality", "difference"):
+            choice = row["difference"]
+            t, ranks = choice["t"], choice["wilcoxon"]
+            assert row["reference"]["shown"] == row["test"]["shown"]
+            assert row["test"]["shown"] == ("mean_sd" if choice["chosen"] == "t" else "median_iqr")
+            assert ranks["n_positive"] + ranks["n_negative"] == ranks["n_nonzero"] <= ranks["n"]
+            exact += choice["p_method"] == "wilcoxon_exact"
+            if choice["p_value"] is not None and choice["p_value"] < 0.05:
+                significant += 1
+                assert t["mean_difference"] * ranks["rank_biserial"] > 0
+                if choice["chosen"] == "t":
+                    assert t["interval"]["low"] * t["interval"]["high"] > 0
+    assert exact > 20
+    assert significant > 20
+    page = ask(sqlite_api, study, "image-quality", sequence="sag_t1", format="html").text
+    assert re.search(r"\d+ higher, \d+ lower, \d+ same", page)
+    assert "Wilcoxon, exact" in page
+    assert "exact below 20 pairs that differ" in page
+
+
 def test_p_values_are_adjusted_as_the_protocol_declares(sqlite_api: Api) -> None:
     study = tang_study(sqlite_api, cases=10)
     for row in rows(sqlite_api, study, "image-quality", "difference", sequence="sag_t1"):
         test = row["difference"][row["difference"]["chosen"]]
         assert row["adjusted"]["n_tests"] == 2
-        assert row["adjusted"]["p_value"] == pytest.approx(min(1, 2 * test["p_value"]))
+        difference = row["difference"]
+        exact = difference["p_method"] == "wilcoxon_exact"
+        assert exact == (difference["chosen"] == "wilcoxon" and 0 < test["n_nonzero"] < 20)
+        assert difference["p_value"] == test["p_exact" if exact else "p_value"]
+        assert row["adjusted"]["p_value"] == pytest.approx(min(1, 2 * difference["p_value"]))
 
 
 def test_without_a_stated_size_a_table_is_one_family(sqlite_api: Api) -> None:
