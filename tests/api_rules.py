@@ -79,6 +79,9 @@ c t a   GET    /api/v1/studies/<int:study_id>/statistics/equivalence
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/mrmc
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/sample-size
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/participants
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/conduct
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/robustness
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/failures
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/lineage
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/figures
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/figures/<name>

@@ -16,7 +16,7 @@ from halfscan_api.statistics.adjusting import (
 )
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import DifferenceQuery
-from halfscan_api.statistics.results import NOTHING, number, p_text, with_interval
+from halfscan_api.statistics.results import NOTHING, number, p_text, with_interval, words_of
 from halfscan_api.studies.protocol import EndpointKind
 from halfscan_stats import PairedChoice, Reason, Summary, choose_paired_test, summarize
 from halfscan_stats.result import Result
@@ -273,5 +273,8 @@ def difference_notes(
             f"Difference: test minus reference, {what}. {how[0].upper()}{how[1:]}. Wilcoxon's p is "
             "exact below 20 pairs that differ."
         ),
-        f"p adjusted by {stated.method}: {families_text(stated)}; * significant at {alpha:g}.",
+        (
+            f"p adjusted by {words_of(stated.method)}: {families_text(stated)}; * significant at "
+            f"{alpha:g}."
+        ),
     )

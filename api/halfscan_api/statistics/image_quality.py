@@ -255,7 +255,7 @@ def _grid(frame: Frame, sequence: str, rows: list[Row]) -> Grid:
         *(Cell(frame.arm_label(arm)) for arm in arms[:2]),
         *(Cell(text) for text in ("Difference", "p", "p adjusted")),
         Cell("Kappa between readers, pooled over protocols"),
-        *(Cell(f"Kappa within {arm}") for arm in arms),
+        *(Cell(f"Kappa within {frame.arm_label(arm)}") for arm in arms),
     )
     body: list[Line] = []
     for key in dict.fromkeys((row.item, row.level, row.test_arm) for row in differences):

@@ -87,7 +87,8 @@ def compute(session: Session, frame: Frame, options: MrmcQuery) -> Table[MrmcRow
         protocol_version=frame.protocol_version,
         options=options.shown(),
         rows=rows,
-        grids=(_grid(frame, rows, options),),
+        # Without a truth there is nothing to lay out: the notes say so.
+        grids=(_grid(frame, rows, options),) if options.truth_reader is not None else (),
         notes=(
             *_truth_notes(frame, options),
             (
@@ -107,7 +108,13 @@ def compute(session: Session, frame: Frame, options: MrmcQuery) -> Table[MrmcRow
 def _truth_notes(frame: Frame, options: MrmcQuery) -> tuple[str, ...]:
     """Say which arm the truth comes from, and whom that favours."""
     if options.truth_reader is None:
-        return ()
+        return (
+            (
+                "Nothing is judged here: a study of this kind has no reference standard of its "
+                "own. The table can be asked for with a reader, a consensus or an expert, named as "
+                "the reference standard."
+            ),
+        )
     arm = options.truth_arm or frame.reference
     return (
         (
@@ -178,14 +185,23 @@ def _row(profiles: Profiles, frame: Frame, finding: Finding, options: MrmcQuery)
     return replace(row, answer=answer, reason=answer.reason)
 
 
+_FIGURES = {"auc": "AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
+
+
 def _grid(frame: Frame, rows: tuple[MrmcRow, ...], options: MrmcQuery) -> Grid:
     arms = rows[0].arms if rows else ()
-    titles = ("", *(f"{options.figure}, {arm}" for arm in arms), "Difference", "p", "Cases")
+    titles = (
+        "",
+        *(f"{_FIGURES[options.figure]}, {frame.arm_label(arm)}" for arm in arms),
+        "Difference",
+        "p",
+        "Cases",
+    )
     body = tuple(_line(row) for row in rows)
     arm = frame.arm_label(options.truth_arm or frame.reference)
     truth = f"reference standard {options.truth_reader}, {arm}" if options.truth_reader else ""
     truth = truth or "no reference standard"
-    caption = f"Obuchowski-Rockette, {options.figure}: {truth}"
+    caption = f"Obuchowski-Rockette, {_FIGURES[options.figure]}: {truth}"
     return Grid(caption, (tuple(Cell(text) for text in titles),), body)
 
 

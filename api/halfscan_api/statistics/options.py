@@ -93,6 +93,17 @@ class EquivalenceQuery(LevelQuery):
     ] = 2000
 
 
+class RobustnessQuery(TableQuery):
+    """The table of robustness."""
+
+    alpha: Annotated[
+        FiniteFloat | None,
+        Field(
+            ge=1e-6, lt=0.5, description="One-sided level; the alpha of the protocol by default."
+        ),
+    ] = None
+
+
 class MrmcQuery(LevelQuery):
     """The analysis of many readers and many cases."""
 

@@ -159,6 +159,33 @@ def show_participants(study_id: int, query_data: options.TableQuery) -> Response
     return _answer(study_id, "participants", query_data)
 
 
+@blueprint.get("/<int:study_id>/statistics/conduct")
+@requires(Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(options.TableQuery, location="query")
+@blueprint.doc(responses=_ANSWERS)
+def show_conduct(study_id: int, query_data: options.TableQuery) -> Response:
+    """Reading times, missing answers, exclusions with their end, and amended readings."""
+    return _answer(study_id, "conduct", query_data)
+
+
+@blueprint.get("/<int:study_id>/statistics/robustness")
+@requires(Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(options.RobustnessQuery, location="query")
+@blueprint.doc(responses=_ANSWERS)
+def show_robustness(study_id: int, query_data: options.RobustnessQuery) -> Response:
+    """Every comparison with a margin, done again without each patient."""
+    return _answer(study_id, "robustness", query_data)
+
+
+@blueprint.get("/<int:study_id>/statistics/failures")
+@requires(Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(options.TableQuery, location="query")
+@blueprint.doc(responses=_ANSWERS)
+def show_failures(study_id: int, query_data: options.TableQuery) -> Response:
+    """Findings that a reader saw with one protocol alone: case, level, reader."""
+    return _answer(study_id, "failures", query_data)
+
+
 @blueprint.get("/<int:study_id>/statistics/lineage")
 @requires(Role.COORDINATOR, Role.STATISTICIAN)
 @blueprint.input(options.TableQuery, location="query")

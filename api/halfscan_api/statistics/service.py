@@ -8,14 +8,17 @@ from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import (
     agreement,
+    conduct,
     detection,
     equivalence,
+    failures,
     image_quality,
     lineage,
     mrmc,
     options,
     parameters,
     participants,
+    robustness,
     sample_size,
     scan_time,
     snr,
@@ -72,6 +75,17 @@ SUBJECTS: Final[dict[str, Subject]] = {
     ),
     "participants": Subject(
         participants.compute, options.TableQuery, "Flow of participants, exclusions"
+    ),
+    "conduct": Subject(
+        conduct.compute, options.TableQuery, "Reading times, missing answers, amendments"
+    ),
+    "robustness": Subject(
+        robustness.compute,
+        options.RobustnessQuery,
+        "What was shown, without each patient",
+    ),
+    "failures": Subject(
+        failures.compute, options.TableQuery, "Findings seen with one protocol alone, and where"
     ),
     "lineage": Subject(lineage.compute, options.TableQuery, "Where every series comes from"),
 }

@@ -112,7 +112,7 @@ def _grid(frame: Frame, sequence: str, rows: list[Row]) -> Grid:
         *(Cell(frame.arm_label(arm)) for arm in arms[:2]),
         *(Cell(text) for text in ("Difference", "p", "p adjusted")),
         Cell("ICC, pooled over protocols"),
-        *(Cell(f"ICC within {arm}") for arm in arms),
+        *(Cell(f"ICC within {frame.arm_label(arm)}") for arm in arms),
     )
     scopes: list[tuple[str, ...]] = [tuple(arms), *((arm,) for arm in arms)]
     iccs = {(row.item, row.compared.arms): row for row in here if isinstance(row, IccRow)}

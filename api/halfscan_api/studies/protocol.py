@@ -246,6 +246,12 @@ class Protocol(Input):
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=64)] = ()
     regions: Annotated[tuple[Region, ...], Field(max_length=128)] = ()
     findings: Annotated[tuple[Finding, ...], Field(max_length=64)] = ()
+    planned_cases: Annotated[
+        int | None, Field(ge=1, le=1_000_000, description="How many were planned beforehand.")
+    ] = None
+    sample_size_rationale: Annotated[
+        str, Field(max_length=2000, description="The calculation behind it, with its assumptions.")
+    ] = ""
     required: Annotated[
         tuple[Section, ...],
         Field(description="What a reading needs before it can be completed."),

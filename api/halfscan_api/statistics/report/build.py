@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import options
+from halfscan_api.statistics.equivalence_layout import word_of
 from halfscan_api.statistics.figures import catalogue
 from halfscan_api.statistics.figures.catalogue import FigureName, FigureQuery
 from halfscan_api.statistics.frame import Frame
@@ -16,7 +18,7 @@ from halfscan_api.statistics.render import grid_html
 from halfscan_api.statistics.report.checklist import judged
 from halfscan_api.statistics.report.facts import Facts
 from halfscan_api.statistics.report.inline import inline_svg
-from halfscan_api.statistics.report.methods import Tables, paragraphs
+from halfscan_api.statistics.report.methods import Tables, item_of, kind_of, paragraphs
 from halfscan_api.statistics.report.primary import primary_endpoints
 from halfscan_api.statistics.results import Table
 from halfscan_api.statistics.service import SUBJECTS
@@ -25,7 +27,7 @@ from halfscan_api.statistics.snr import signal_regions
 # Sequences with figures of their own; those of further ones are at their address.
 MOST_SEQUENCES = 8
 MOST_CELLS = 60_000
-_WORDS = {"participants", "protocol"}  # tables whose cells are words
+_WORDS = {"participants", "protocol", "conduct", "failures"}  # tables whose cells are words
 # Columns that stand beside each other on a page across, and upright.
 _UNBROKEN, _UPRIGHT = 10, 7
 
@@ -40,6 +42,7 @@ GetTable = Callable[[str, options.TableQuery], Table[Any]]
 # Section, its heading, its table.
 _SECTIONS: Final = (
     ("participants", "Participants", "participants"),
+    ("conduct", "Conduct of the readings", "conduct"),
     ("parameters", "Technical parameters", "protocol"),
     ("scan-time", "Scan time", "scan-time"),
     ("image-quality", "Image quality", "image-quality"),
@@ -47,6 +50,8 @@ _SECTIONS: Final = (
     ("agreement", "Agreement", "agreement"),
     ("detection", "Detection", "detection"),
     ("equivalence", "Equivalence", "equivalence"),
+    ("robustness", "Robustness", "robustness"),
+    ("failures", "Failure analysis", "failures"),
     ("mrmc", "Many readers, many cases", "mrmc"),
     ("sample-size", "Sample size", "sample-size"),
 )
@@ -123,6 +128,9 @@ def build(session: Session, facts: Facts, get_table: GetTable) -> str:
     return template.render(
         facts=facts,
         frame=facts.frame,
+        about=kind_of,
+        item_of=partial(item_of, facts.frame.protocol),
+        word_of=word_of,
         paragraphs=paragraphs(facts, tables),
         primary=primary_endpoints(facts.frame, tables),
         sections=sections,

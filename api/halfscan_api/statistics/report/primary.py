@@ -51,9 +51,9 @@ def _paragraph(frame: Frame, endpoint: Endpoint, tables: Tables) -> str:
 
 
 def _verdict(rows: list[Any]) -> str:
-    shown = [row.adjusted.significant for row in rows]
+    shown = [row.adjusted.significant for row in rows if row.adjusted is not None]
     if not rows or all(one is None for one in shown):
-        return "not answered yet"
+        return "no comparison has an answer"
     if all(shown):
         return "met"
     return f"not met ({sum(map(bool, shown))} of {len(shown)} comparisons shown)"
