@@ -153,3 +153,21 @@ def test_what_was_planned_is_said(sqlite_api: Api) -> None:
         study = fill_study(session, simulation, cases=6).id
     told = page(sqlite_api, study, "sample-size")
     assert "40 cases planned, 6 included. 80 % power at 2 % discordance." in told
+
+
+def test_sizes_of_the_regions_as_drawn(api: Api) -> None:
+    play = start_study(api, cases=3, washout_days=0)
+    read(play, "r1", 0, 60)
+    read(play, "r1", 1, 60)
+    found = rows_of(api, play.study_id, "snr", "region_size")
+    assert {(row["item"], row["reader"], row["arm"]) for row in found} == {
+        (item, "r1", arm) for item in ("psoas", "background") for arm in ("standard", "accelerated")
+    }
+    for row in found:
+        area = row["area_mm2"]
+        assert (area["mean"], area["sd"], area["minimum"], area["n"]) == (25.0, 0.0, 25.0, 3)
+        assert (row["pixels"]["n"], row["pixels"]["reason"]) == (0, "too_few")
+    told = page(api, play.study_id, "snr")
+    assert "Sizes of the regions on Sagittal T1 images" in told
+    assert "25.0 \N{PLUS-MINUS SIGN} 0.0" in told
+    assert "What this ratio cannot tell" in told
