@@ -72,6 +72,7 @@ c t a   GET    /api/v1/studies/<int:study_id>/statistics
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/protocol
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/scan-time
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/image-quality
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/visual-grading
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/snr
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/agreement
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/detection

@@ -30,6 +30,7 @@ from halfscan_stats.multireader import (
     VarianceComponents,
     obuchowski_rockette,
 )
+from halfscan_stats.ordinal_mixed import OrdinalMixedModel, cumulative_link_mixed_model
 from halfscan_stats.paired import (
     PairedChoice,
     PairedT,
@@ -63,6 +64,7 @@ from halfscan_stats.samplesize import (
     sample_size_paired_t,
 )
 from halfscan_stats.tost import Tost, tost_paired
+from halfscan_stats.visual_grading import VisualGrading, visual_grading_characteristics
 from halfscan_stats.wilcoxon import Wilcoxon, wilcoxon_signed_rank
 
 __all__ = [
@@ -86,6 +88,7 @@ __all__ = [
     "MrmcTest",
     "NonInferiority",
     "ObuchowskiRockette",
+    "OrdinalMixedModel",
     "Pabak",
     "PairedChoice",
     "PairedDifference",
@@ -99,6 +102,7 @@ __all__ = [
     "TestResult",
     "Tost",
     "VarianceComponents",
+    "VisualGrading",
     "Wilcoxon",
     "adjust_pvalues",
     "bland_altman",
@@ -107,6 +111,7 @@ __all__ = [
     "clustered_kappa",
     "clustered_mcnemar",
     "cohen_kappa",
+    "cumulative_link_mixed_model",
     "fleiss_kappa",
     "gee_logit",
     "gwet_ac",
@@ -133,5 +138,6 @@ __all__ = [
     "summarize",
     "tango_interval",
     "tost_paired",
+    "visual_grading_characteristics",
     "wilcoxon_signed_rank",
 ]

@@ -57,6 +57,14 @@ class ScoreQuery(DifferenceQuery):
     weights: Weights = "by_scale"
 
 
+class GradingQuery(LevelQuery):
+    """The table of visual grading."""
+
+    sequence: Annotated[
+        Key | None, Field(description="Characteristics of one sequence; all if none.")
+    ] = None
+
+
 class SnrQuery(DifferenceQuery):
     """The table of signal-to-noise ratios."""
 

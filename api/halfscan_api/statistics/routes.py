@@ -96,6 +96,15 @@ def show_image_quality(study_id: int, query_data: options.ScoreQuery) -> Respons
     return _answer(study_id, "image-quality", query_data)
 
 
+@blueprint.get("/<int:study_id>/statistics/visual-grading")
+@requires(Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(options.GradingQuery, location="query")
+@blueprint.doc(responses=_ANSWERS)
+def show_visual_grading(study_id: int, query_data: options.GradingQuery) -> Response:
+    """Scores as ordered categories: areas under the curve (VGC), and odds ratios (VGR)."""
+    return _answer(study_id, "visual-grading", query_data)
+
+
 @blueprint.get("/<int:study_id>/statistics/snr")
 @requires(Role.COORDINATOR, Role.STATISTICIAN)
 @blueprint.input(options.SnrQuery, location="query")

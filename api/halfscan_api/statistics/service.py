@@ -12,6 +12,7 @@ from halfscan_api.statistics import (
     detection,
     equivalence,
     failures,
+    grading,
     image_quality,
     lineage,
     mrmc,
@@ -56,6 +57,9 @@ SUBJECTS: Final[dict[str, Subject]] = {
     "scan-time": Subject(scan_time.compute, options.DifferenceQuery, "Scan time and its saving"),
     "image-quality": Subject(
         image_quality.compute, options.ScoreQuery, "Table 2: scores by reader and protocol"
+    ),
+    "visual-grading": Subject(
+        grading.compute, options.GradingQuery, "Visual grading characteristics and regression"
     ),
     "snr": Subject(snr.compute, options.SnrQuery, "Table 3: signal-to-noise ratio"),
     "agreement": Subject(

@@ -46,6 +46,7 @@ _SECTIONS: Final = (
     ("parameters", "Technical parameters", "protocol"),
     ("scan-time", "Scan time", "scan-time"),
     ("image-quality", "Image quality", "image-quality"),
+    ("visual-grading", "Visual grading", "visual-grading"),
     ("snr", "SNR", "snr"),
     ("agreement", "Agreement", "agreement"),
     ("detection", "Detection", "detection"),

@@ -306,10 +306,16 @@ def _statistics(facts: Facts, tables: Tables) -> Iterator[str]:
         "Wilcoxon's test does; below 20 pairs that differ its p is that of the exact permutation "
         "distribution."
     )
+    if protocol.criteria:
+        yield (
+            "Scores were compared as ordered categories too: by visual grading characteristics, "
+            "with intervals over patients, and by visual grading regression, an ordinal mixed "
+            "model."
+        )
     yield (
         "Readers are taken as fixed: intervals and p-values speak of these readers and of all "
-        "patients like those examined. Only the analysis of many readers and many cases takes "
-        "readers as random."
+        "patients like those examined. Only visual grading regression and the analysis of many "
+        "readers and many cases take readers as random."
     )
     if protocol.findings:
         yield (
