@@ -106,9 +106,8 @@ def _draw(name: str, lines: Sequence[_Line], weights: str) -> Picture:
     robust = any(kappa.n_clusters is not None for kappa in kappas)
     low = min([0.0, *(interval.low for kappa in kappas for interval in _intervals(kappa))])
     _background(axes, low, len(lines))
-    for y, line in enumerate(lines):
-        if line.kappa is not None:
-            _row(axes, y, line.kappa, low, robust=robust)
+    rows = [(y, line.kappa) for y, line in enumerate(lines) if line.kappa is not None]
+    _kappas(axes, rows, low, robust=robust)
     _labels(axes, lines, robust=robust)
     handles = [Line2D([], [], color=INK, marker="o", markersize=3)]
     texts = ["kappa, interval that takes all observations for independent"]
@@ -131,22 +130,33 @@ def _background(axes: Axes, low: float, n_lines: int) -> None:
             axes.text(x, -0.75, word, ha="center", va="bottom", fontsize=5, color=GREY)
 
 
-def _row(axes: Axes, y: float, kappa: Agreement, low: float, *, robust: bool) -> None:
-    reason = _reason(kappa)
-    if kappa.value is not None:
-        axes.plot([kappa.value], [y - _APART * robust], "o", color=INK, markersize=3, zorder=3)
-    if kappa.interval is not None:
-        _bar(axes, y - _APART * robust, kappa.interval, INK, 0.9)
-    if kappa.cluster_interval is not None:
-        _bar(axes, y + _APART, kappa.cluster_interval, ORANGE, 2.0)
-    if reason is not None:
-        axes.text(low, y, plain(reason), va="center", fontsize=SMALL_PT, color=GREY, style="italic")
+def _kappas(axes: Axes, rows: Sequence[tuple[int, Agreement]], low: float, *, robust: bool) -> None:
+    """Draw the kappas of all rows with their intervals, or say why there is none."""
+    above = _APART * robust
+    points = [(kappa.value, y - above) for y, kappa in rows if kappa.value is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), "o", color=INK, markersize=3, zorder=3)
+    naive = [(y - above, kappa.interval) for y, kappa in rows if kappa.interval is not None]
+    _bars(axes, naive, INK, 0.9)
+    over_patients = [
+        (y + _APART, kappa.cluster_interval)
+        for y, kappa in rows
+        if kappa.cluster_interval is not None
+    ]
+    _bars(axes, over_patients, ORANGE, 2.0)
+    for y, kappa in rows:
+        reason = _reason(kappa)
+        if reason is not None:
+            axes.text(
+                low, y, plain(reason), va="center", fontsize=SMALL_PT, color=GREY, style="italic"
+            )
 
 
-def _bar(axes: Axes, y: float, interval: Interval, colour: str, width: float) -> None:
-    axes.plot(
-        [interval.low, interval.high], [y, y], color=colour, linewidth=width, solid_capstyle="butt"
-    )
+def _bars(
+    axes: Axes, intervals: Sequence[tuple[float, Interval]], colour: str, width: float
+) -> None:
+    lows, highs = ([getattr(one, end) for _, one in intervals] for end in ("low", "high"))
+    axes.hlines([y for y, _ in intervals], lows, highs, colors=colour, linewidths=width)
 
 
 def _labels(axes: Axes, lines: Sequence[_Line], *, robust: bool) -> None:
@@ -167,7 +177,8 @@ def _labels(axes: Axes, lines: Sequence[_Line], *, robust: bool) -> None:
         texts += [_text(None, kappa.cluster_interval)] if robust else []
         texts.append(f"{kappa.n}/{kappa.n_given}")
         for (_, x), text in zip(columns, texts, strict=True):
-            row_text(axes, x, y, text)
+            # Room is needed for the last column alone: the others stand left of it.
+            row_text(axes, x, y, text, in_layout=x == columns[-1][1])
 
 
 def _heading(axes: Axes, y: float, text: str) -> None:

@@ -1,11 +1,14 @@
 """Stacked bars of the scores, by arm: one figure a sequence, a panel a reader."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -17,6 +20,7 @@ from halfscan_api.statistics.figures.canvas import (
     GREY,
     INK,
     SMALL_PT,
+    TITLE_Y,
     Picture,
     new_figure,
     plain,
@@ -33,9 +37,18 @@ MOST_BARS = 1500
 _BAR_MM = 3.4
 _HEADING = 0.95  # rows
 _GAP = 0.25
+_HEIGHT = 0.82
 _NARROWEST = 0.05  # of a bar: a share below it carries no number
 
 Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Bars:
+    """Parts of bars: the corners of each, and its colour."""
+
+    corners: list[Numbers]
+    colours: list[str]
 
 
 def draw(session: Session, frame: Frame, sequence: str) -> Picture:
@@ -97,7 +110,7 @@ def _draw(
             axes.set_axis_off()
             continue
         reader = frame.readers[position]
-        axes.set_title(plain(f"Reader {shortened(reader.name, 30)}"))
+        axes.set_title(plain(f"Reader {shortened(reader.name, 30)}"), y=TITLE_Y)
         _panel(axes, frame, reader, criteria, counts, named=position % columns == 0)
     _legend(figure, name, criteria)
     return Picture(figure, name, _caption(frame))
@@ -113,17 +126,22 @@ def _panel(
     named: bool,
 ) -> None:
     arms = frame.protocol.arm_names
-    y, ticks = 0.0, []
+    y, ticks, bars = 0.0, [], _Bars([], [])
     for criterion in criteria:
         if named:
             heading = shortened(_heading_of(criterion), 130 // min(len(frame.readers), 3))
-            axes.text(0, y + 0.15, plain(heading), va="center")
+            axes.text(0, y + 0.15, plain(heading), va="center", in_layout=False)
         y += _HEADING
         for arm in arms:
-            _bar(axes, y, counts[criterion.name, reader.id, arm], frame.n_cases)
+            _bar(axes, bars, y, counts[criterion.name, reader.id, arm], frame.n_cases)
             ticks.append(y)
             y += 1
         y += _GAP
+    # All bars in one go: each a patch of its own took a third of the time of the figure.
+    axes.add_collection(
+        PolyCollection(bars.corners, facecolors=bars.colours, edgecolors="white", linewidths=0.4),
+        autolim=False,
+    )
     axes.set(xlim=(0, 1), ylim=(y - _GAP, -0.4))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["0%", "25%", "50%", "75%", "100%"])
     short = [plain(shortened(arm.replace("_", " "), 16)) for arm in arms]
@@ -132,24 +150,21 @@ def _panel(
     axes.spines["left"].set_visible(False)
 
 
-def _bar(axes: Axes, y: float, counts: Numbers, n_cases: int) -> None:
+def _bar(axes: Axes, bars: _Bars, y: float, counts: Numbers, n_cases: int) -> None:
     n = counts.sum()
-    row_text(axes, 1, y, f"{n:.0f}/{max(n_cases, n):.0f}", color=GREY)
+    # All of one width, nearly: the first makes room for the others.
+    beside = f"{n:.0f}/{max(n_cases, n):.0f}"
+    row_text(axes, 1, y, beside, color=GREY, in_layout=y == _HEADING)
     if not n:
         axes.text(0.01, y, "none yet", va="center", color=GREY, fontsize=SMALL_PT)
         return
     shares = counts / n
     starts = np.cumsum(shares) - shares
     colours = _colours(len(counts))
-    axes.barh(
-        np.full(len(counts), y),
-        shares,
-        left=starts,
-        height=0.82,
-        color=colours,
-        edgecolor="white",
-        linewidth=0.4,
-    )
+    low, high = y - _HEIGHT / 2, y + _HEIGHT / 2
+    for left, right in zip(starts, starts + shares, strict=True):
+        bars.corners.append(np.array([(left, low), (right, low), (right, high), (left, high)]))
+    bars.colours += colours
     for start, share, count, point in zip(starts, shares, counts, range(len(counts)), strict=True):
         if share >= _NARROWEST:
             dark = point > 0.55 * (len(counts) - 1)
@@ -159,9 +174,11 @@ def _bar(axes: Axes, y: float, counts: Numbers, n_cases: int) -> None:
                 va="center_baseline",
                 fontsize=SMALL_PT,
                 color="white" if dark else INK,
+                in_layout=False,
             )
 
 
+@cache
 def _colours(points: int) -> list[str]:
     """One hue from light to dark: an order, which survives a grey print."""
     shades = mpl.colormaps["Blues"](np.linspace(0.13, 0.95, points))
