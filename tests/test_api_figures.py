@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection, PolyCollection
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -74,8 +73,9 @@ def texts(figure: Figure) -> list[str]:
 def bars_of(axes: Axes) -> list[tuple[float, tuple[float, ...]]]:
     """Width and colour of each part of each bar."""
     drawn = next(one for one in axes.collections if isinstance(one, PolyCollection))
-    widths = [float(np.ptp(path.vertices[:, 0])) for path in drawn.get_paths()]
-    return list(zip(widths, map(tuple, drawn.get_facecolor()), strict=True))
+    widths = [float(np.ptp(np.asarray(path.vertices)[:, 0])) for path in drawn.get_paths()]
+    colours = [tuple(map(float, colour)) for colour in np.asarray(drawn.get_facecolor())]
+    return list(zip(widths, colours, strict=True))
 
 
 # --- every figure, in every state ---------------------------------------------------------------
@@ -523,7 +523,7 @@ def test_points_of_a_scale_get_darker(sqlite_api: Api) -> None:
         colours = [colour for _, colour in bars_of(picture.figure.axes[0])[:4]]
         shades = [sum(colour[:3]) for colour in colours]
         assert shades == sorted(shades, reverse=True)
-        assert len(set(map(to_hex, colours))) == 4
+        assert len(set(colours)) == 4
 
 
 # --- who may see them, and when -----------------------------------------------------------------

@@ -132,12 +132,11 @@ def _panel(sheet: Sheet, place: Place, panel: _Panel, columns: int) -> None:
     answer = panel.answer
     letters = 104 // columns
     top = place.bottom + place.height + 1
-    for line, text, style in (
-        (0, shortened(_figures(answer), 160 // columns), {"fontsize": 5}),
-        (1, f"{shortened(panel.arm, letters)}, n {answer.n}/{answer.n_given}", {"fontsize": 5}),
-        (2, shortened(panel.region, letters), {"fontsize": 6, "fontweight": "bold"}),
-    ):
-        sheet.text(place.left, top + line * _LINE_MM, text, va="bottom", **style)
+    region, n = shortened(panel.region, letters), f"n {answer.n}/{answer.n_given}"
+    sheet.text(place.left, top + 2 * _LINE_MM, region, va="bottom", fontsize=6, fontweight="bold")
+    small = [f"{shortened(panel.arm, letters)}, {n}", shortened(_figures(answer), 160 // columns)]
+    for line, text in zip((1, 0), small, strict=True):
+        sheet.text(place.left, top + line * _LINE_MM, text, va="bottom", fontsize=5)
     if not answer.n:
         sheet.frame(place, None, None)
         middle = place.left + place.width / 2, place.bottom + place.height / 2
