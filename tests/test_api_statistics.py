@@ -664,16 +664,20 @@ def test_no_query_breaks_the_server(sqlite_api: Api) -> None:
             assert answer.status_code in {200, 422}, (name, query, answer.text)
 
 
-def test_the_power_of_now_allows_for_patients_as_the_plan_does(sqlite_api: Api) -> None:
+def test_a_plan_allows_for_patients_and_gives_no_observed_power(sqlite_api: Api) -> None:
     study = tang_study(sqlite_api, cases=16)
     widened = 0
     for row in rows(sqlite_api, study, "sample-size", "plan"):
-        if row["test"] == "noninferiority" and row["present"] is not None:
+        # Hoenig & Heisey 2001: it follows from the p-value and says nothing beside.
+        assert "present" not in row
+        if row["test"] == "noninferiority" and row["plan"] is not None:
             effect = row["plan"]["design_effect"]
             assert effect == pytest.approx(1 + 4 * row["assumptions"]["icc"])
-            assert row["present"]["n"] == int(16 * 5 / effect)
             widened += effect > 1
     assert widened
+    page = ask(sqlite_api, study, "sample-size", format="html").text
+    assert "Power now" not in page
+    assert "Hoenig &amp; Heisey 2001" in page
 
 
 def test_texts_say_what_was_asked(sqlite_api: Api) -> None:

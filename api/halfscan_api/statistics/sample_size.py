@@ -27,10 +27,6 @@ from halfscan_stats import (
     StatsError,
     clustered_mcnemar,
     cohen_kappa,
-    power_kappa,
-    power_mcnemar,
-    power_noninferiority,
-    power_paired_t,
     sample_size_kappa,
     sample_size_mcnemar,
     sample_size_noninferiority,
@@ -55,6 +51,17 @@ _TEST_WORDS = {
     "paired_t": "paired t",
 }
 
+_ASSUMPTION_WORDS = {
+    "p10": "found with the test protocol only",
+    "p01": "with the reference only",
+    "kappa0": "kappa to exceed",
+    "kappa1": "kappa expected",
+    "delta": "difference",
+    "sd": "SD",
+    "cluster_size": "observations of a patient",
+    "icc": "their correlation",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SampleSizeRow:
@@ -76,9 +83,6 @@ class SampleSizeRow:
         What the plan rests on.
     plan : SampleSize or None
         Observations (and patients, where several sit in one) for the power that was asked for.
-    present : SampleSize or None
-        Power of as many observations as this study has now; n is what they are worth, divided by
-        the design effect of the plan.
     reason : str or None
         Why there is no plan.
     """
@@ -90,7 +94,6 @@ class SampleSizeRow:
     place: str | None
     assumptions: dict[str, float]
     plan: SampleSize | None
-    present: SampleSize | None
     reason: str | None
     kind: str = "plan"
 
@@ -145,15 +148,17 @@ def compute(session: Session, frame: Frame, options: SampleSizeQuery) -> Table[S
             (
                 "Findings: the share found with one protocol alone, the correlation within a "
                 "patient (of one reader's levels, the mean of all readers; of kappa its own) and "
-                "kappa are those of this study; one reader (or pair) is planned for. Power "
-                "now: with the "
-                "same design effect; n is what the observations are worth. "
+                "kappa are those of this study; one reader (or pair) is planned for. "
                 "Non-inferiority: the margin of the endpoint that declares one, "
                 "one-sided, no true difference. Kappa: tested against "
                 f"{options.kappa0:g}, two-sided."
             ),
             "Scores: non-inferiority of the means, no true difference, one-sided.",
-            "A plan from an unfinished study takes its estimates for the truth.",
+            (
+                "A plan takes the estimates of this study for the truth. The power that the study "
+                "itself had is not given: it would follow from its p-values alone (Hoenig & Heisey "
+                "2001). What it could show is told by its intervals."
+            ),
         ),
     )
 
@@ -222,7 +227,6 @@ def _finding_rows(
             what = _What("study", finding.name, finding.label)
             tables = found[finding.name]
             n = int(tables.sum())
-            n_one = n // max(1, len(frame.readers))
             size = float(len(finding.levels))
             nested = {"cluster_size": size, "icc": _icc([one[finding.name] for one in single])}
             margin = margins.get(finding.name)
@@ -232,7 +236,7 @@ def _finding_rows(
                 whole = tables.sum(axis=0)
                 apart = float(whole[0, 1] + whole[1, 0]) / (2 * n)
                 assumed = {"p10": apart, "p01": apart, "margin": margin}
-                yield _plan(frame, options, what, "noninferiority", assumed, nested, n=n_one)
+                yield _plan(frame, options, what, "noninferiority", assumed, nested)
             yield from _kappa_row(frame, options, what, [one[finding.name] for one in pairs], size)
 
 
@@ -260,7 +264,7 @@ def _kappa_row(
     # Kappa has a correlation of its own: by how much clusters widen its standard error.
     effects = [(table, _kappa_effect(table)) for table in tables]
     nested = {"cluster_size": size, "icc": _mean_icc(effects)}
-    yield _plan(frame, options, what, "kappa", assumed, nested, n=n // len(tables))
+    yield _plan(frame, options, what, "kappa", assumed, nested)
 
 
 def _score_rows(
@@ -301,8 +305,7 @@ def _score_rows(
                     yield _without(what, "paired_t", "constant_difference")
                 else:
                     assumed = {"delta": endpoint.margin, "sd": float(np.sqrt(np.mean(variances)))}
-                    n = min(values.size for values in differences)
-                    yield _plan(frame, options, what, "paired_t", assumed, {}, n=n, one_sided=True)
+                    yield _plan(frame, options, what, "paired_t", assumed, {}, one_sided=True)
 
 
 def _margins(frame: Frame, kind: EndpointKind) -> dict[str, float]:
@@ -355,10 +358,9 @@ def _plan(
     assumed: dict[str, float],
     nested: Mapping[str, float | None],
     *,
-    n: int = 0,
     one_sided: bool = False,
 ) -> SampleSizeRow:
-    size, power = _FUNCTIONS[test]
+    size = _FUNCTIONS[test]
     common: dict[str, Any] = {"alpha": options.alpha or frame.protocol.alpha}
     if one_sided:
         common["two_sided"] = False
@@ -368,10 +370,6 @@ def _plan(
     shown = {**assumed, **within, "alpha": common["alpha"]}
     try:
         plan = size(**assumed, **common, **within, power=options.power)
-        least = 2 if test == "paired_t" else 1
-        # As the plan: observations of a patient are worth less than as many patients.
-        worth = int(n / plan.design_effect)
-        present = power(worth, **assumed, **common) if worth >= least else None
     except StatsError:
         # The estimates of a small study may lie where the plan has no answer (kappa below 0).
         return _without(what, test, "undefined", shown)
@@ -384,7 +382,6 @@ def _plan(
         place=what.place,
         assumptions=shown,
         plan=plan,
-        present=present,
         reason=reason,
     )
 
@@ -400,23 +397,22 @@ def _without(
         place=what.place,
         assumptions=assumptions or {},
         plan=None,
-        present=None,
         reason=reason,
     )
 
 
-_FUNCTIONS: dict[str, tuple[Callable[..., SampleSize], Callable[..., SampleSize]]] = {
-    "mcnemar": (sample_size_mcnemar, power_mcnemar),
-    "noninferiority": (sample_size_noninferiority, power_noninferiority),
-    "kappa": (sample_size_kappa, power_kappa),
-    "paired_t": (sample_size_paired_t, power_paired_t),
+_FUNCTIONS: dict[str, Callable[..., SampleSize]] = {
+    "mcnemar": sample_size_mcnemar,
+    "noninferiority": sample_size_noninferiority,
+    "kappa": sample_size_kappa,
+    "paired_t": sample_size_paired_t,
 }
 
 
 def _grid(frame: Frame, rows: tuple[SampleSizeRow, ...]) -> Grid:
     titles = (
         *("", "Sequence", "From", "Test", "Assumptions"),
-        *("Observations", "Patients", "Power now"),
+        *("Observations", "Patients"),
     )
     body: tuple[Line, ...] = tuple(_line(frame, row) for row in rows)
     return Grid("Sample sizes", (tuple(Cell(text) for text in titles),), body)
@@ -424,12 +420,12 @@ def _grid(frame: Frame, rows: tuple[SampleSizeRow, ...]) -> Grid:
 
 def _line(frame: Frame, row: SampleSizeRow) -> Line:
     assumed = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3g}" for name, value in row.assumptions.items()
+        f"{_ASSUMPTION_WORDS.get(name, name)} {value:.3g}"
+        for name, value in row.assumptions.items()
     )
-    plan, present = row.plan, row.present
+    plan = row.plan
     size = number(None) if plan is None or plan.n is None else str(plan.n)
     patients = "" if plan is None or plan.n_clusters is None else str(plan.n_clusters)
-    now = "" if present is None or present.power is None else f"{present.power:.2f} (n {present.n})"
     return (
         Cell(row.label or "(asked)"),
         frame.sequence_label(row.place) if row.place else "",
@@ -438,5 +434,4 @@ def _line(frame: Frame, row: SampleSizeRow) -> Line:
         assumed,
         f"{size} [{row.reason}]" if row.reason else size,
         patients,
-        now,
     )
