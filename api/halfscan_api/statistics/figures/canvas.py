@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 PAGE_MM = 174.0  # two columns of a journal
 PNG_DPI = 300
+MOST_MEASURED = 6  # texts, to find the widest
 _MM_PER_INCH = 25.4
 _PT_PER_MM = 72 / _MM_PER_INCH
 _LOCK = threading.Lock()
@@ -172,8 +173,8 @@ def height_mm(figure: Figure) -> float:
     return float(figure.get_figheight() * _MM_PER_INCH)
 
 
-def panels_in(figure: Figure, rows: int, columns: int, room: Room) -> Any:
-    """Make panels of equal size, (row, column)."""
+def panels_in(figure: Figure, rows: int, columns: int, room: Room, **shared: Any) -> Any:
+    """Make panels of equal size, (row, column); `sharex`, `sharey` as in `Figure.subplots`."""
     height = height_mm(figure)
     panel_width = (PAGE_MM - room.left - room.right - (columns - 1) * room.across) / columns
     panel_height = (height - room.top - room.bottom - (rows - 1) * room.down) / rows
@@ -181,6 +182,7 @@ def panels_in(figure: Figure, rows: int, columns: int, room: Room) -> Any:
         rows,
         columns,
         squeeze=False,
+        **shared,
         gridspec_kw={
             "left": room.left / PAGE_MM,
             "right": 1 - room.right / PAGE_MM,
@@ -190,6 +192,15 @@ def panels_in(figure: Figure, rows: int, columns: int, room: Room) -> Any:
             "hspace": room.down / panel_height,
         },
     )
+
+
+def widest_mm(figure: Figure, texts: Sequence[str], fontsize: float = TEXT_PT) -> float:
+    """Measure the widest of texts [mm]; those with fewer letters by far are left out."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined] # of Agg
+    font = font_manager.FontProperties(family=mpl.rcParams["font.family"], size=fontsize)
+    longest = sorted(dict.fromkeys(texts), key=columns_of, reverse=True)[:MOST_MEASURED]
+    widths = [renderer.get_text_width_height_descent(one, font, False)[0] for one in longest]
+    return float(max(widths, default=0.0) / figure.dpi * _MM_PER_INCH)
 
 
 def saying(title: str, text: str) -> Picture:
@@ -317,6 +328,20 @@ def note_in(axes: Axes, text: str, *, columns: int = 40) -> None:
     )
 
 
+def row_label(axes: Axes, y: float, text: str) -> None:
+    """Write the name of a row at its left; a tick with a label costs five times as much."""
+    axes.annotate(
+        plain(text),
+        (0, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(-3, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        annotation_clip=False,
+    )
+
+
 def row_text(axes: Axes, x_mm: float, y: float, text: str, **more: Any) -> None:
     """Write a text beside a row: millimetres from the right end of the axes, y in rows."""
     axes.annotate(
@@ -336,7 +361,6 @@ def title_and_legend(
 ) -> None:
     """Write the title, and one legend below it in as many columns as fit."""
     texts = [plain(shortened(text, 60)) for text in labels]
-    widest = max((columns_of(text) for text in texts), default=1)
     figure.legend(
         handles,
         texts,
@@ -344,12 +368,22 @@ def title_and_legend(
         title_fontproperties={"size": TITLE_PT, "weight": "bold"},
         alignment="left",
         loc="outside upper left" if figure.get_layout_engine() else "upper left",
-        ncols=max(1, min(len(texts), 120 // (widest + 6))),
+        ncols=_legend_columns(labels),
         handlelength=1.6,
         columnspacing=1.2,
         borderaxespad=0.2,
         borderpad=0.1,
     )
+
+
+def legend_mm(labels: Sequence[str]) -> float:
+    """Give the height of a title and its legend [mm]."""
+    return 5.0 + 3.5 * -(-len(labels) // _legend_columns(labels))
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    widest = max((columns_of(shortened(text, 60)) for text in labels), default=1)
+    return max(1, min(len(labels), 120 // (widest + 6)))
 
 
 def _installed_fallbacks() -> list[str]:

@@ -22,13 +22,17 @@ from halfscan_api.statistics.figures.canvas import (
     SMALL_PT,
     TITLE_Y,
     Picture,
+    Room,
     new_figure,
+    panels_in,
     plain,
+    row_label,
     row_text,
     saying,
     shortened,
     title,
     title_and_legend,
+    widest_mm,
 )
 from halfscan_api.statistics.frame import Frame, ReaderOfStudy
 from halfscan_api.studies.protocol import Criterion
@@ -37,6 +41,8 @@ MOST_BARS = 1500
 _BAR_MM = 3.4
 _HEADING = 0.95  # rows
 _GAP = 0.25
+_TOP_MM, _DOWN_MM = 17.0, 12.0  # above the first panel; between the lines of panels
+_COUNT_MM = 12.0  # beside a bar
 _HEIGHT = 0.82
 _NARROWEST = 0.05  # of a bar: a share below it carries no number
 
@@ -103,8 +109,11 @@ def _draw(
     columns = min(len(frame.readers), 3)
     lines = -(-len(frame.readers) // columns)
     rows = len(criteria) * (len(arms) + _HEADING + _GAP)
-    figure = new_figure(lines * (rows * _BAR_MM + 12) + 14)
-    panels = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+    height = rows * _BAR_MM + _DOWN_MM
+    figure = new_figure(lines * height + _TOP_MM, fitted=False)
+    left = widest_mm(figure, _short_arms(frame)) + 3
+    room = Room(left, _COUNT_MM, _TOP_MM, 6, _COUNT_MM + 2, _DOWN_MM)
+    panels = panels_in(figure, lines, columns, room, sharex=True).ravel()
     for position, axes in enumerate(panels):
         if position >= len(frame.readers):
             axes.set_axis_off()
@@ -130,7 +139,7 @@ def _panel(
     for criterion in criteria:
         if named:
             heading = shortened(_heading_of(criterion), 130 // min(len(frame.readers), 3))
-            axes.text(0, y + 0.15, plain(heading), va="center", in_layout=False)
+            axes.text(0, y + 0.15, plain(heading), va="center")
         y += _HEADING
         for arm in arms:
             _bar(axes, bars, y, counts[criterion.name, reader.id, arm], frame.n_cases)
@@ -144,17 +153,20 @@ def _panel(
     )
     axes.set(xlim=(0, 1), ylim=(y - _GAP, -0.4))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], labels=["0%", "25%", "50%", "75%", "100%"])
-    short = [plain(shortened(arm.replace("_", " "), 16)) for arm in arms]
-    axes.set_yticks(ticks, labels=short * len(criteria) if named else [])
-    axes.tick_params(axis="y", length=0)
+    axes.set_yticks([])
+    for tick, short in zip(ticks, _short_arms(frame) * len(criteria), strict=True):
+        if named:
+            row_label(axes, tick, short)
     axes.spines["left"].set_visible(False)
+
+
+def _short_arms(frame: Frame) -> list[str]:
+    return [shortened(arm.replace("_", " "), 16) for arm in frame.protocol.arm_names]
 
 
 def _bar(axes: Axes, bars: _Bars, y: float, counts: Numbers, n_cases: int) -> None:
     n = counts.sum()
-    # All of one width, nearly: the first makes room for the others.
-    beside = f"{n:.0f}/{max(n_cases, n):.0f}"
-    row_text(axes, 1, y, beside, color=GREY, in_layout=y == _HEADING)
+    row_text(axes, 1, y, f"{n:.0f}/{max(n_cases, n):.0f}", color=GREY)
     if not n:
         axes.text(0.01, y, "none yet", va="center", color=GREY, fontsize=SMALL_PT)
         return
@@ -174,7 +186,6 @@ def _bar(axes: Axes, bars: _Bars, y: float, counts: Numbers, n_cases: int) -> No
                 va="center_baseline",
                 fontsize=SMALL_PT,
                 color="white" if dark else INK,
-                in_layout=False,
             )
 
 

@@ -19,11 +19,15 @@ from halfscan_api.statistics.figures.canvas import (
     GREY,
     TITLE_Y,
     Picture,
+    Room,
+    legend_mm,
     new_figure,
+    panels_in,
     plain,
     saying,
     shortened,
     title_and_legend,
+    widest_mm,
 )
 from halfscan_api.statistics.frame import Frame, ReaderOfStudy
 from halfscan_api.statistics.snr import signal_regions
@@ -34,6 +38,7 @@ MOST_REGIONS = 64
 MOST_READERS = 12
 MOST_VECTORS = 500  # lines of a region; more are drawn as pixels within the SVG
 _PANEL_MM = 62.0
+_LEAN = 35  # of the labels [degrees]
 _WIDTH = 0.5  # of the arms of a region together
 
 
@@ -93,15 +98,22 @@ def _wants_logarithm(values: Numbers) -> bool:
 
 def _draw(name: str, values: _Values, *, logarithmic: bool) -> Picture:
     frame = values.frame
-    figure = new_figure(len(frame.readers) * _PANEL_MM + 30)
-    panels = figure.subplots(len(frame.readers), 1, squeeze=False, sharex=True, sharey=True)
+    labels = [shortened(region.label, 32) for region in values.regions]
+    n = len(frame.readers)
+    top = legend_mm([arm.label for arm in frame.protocol.arms]) + 6
+    figure = new_figure(n * _PANEL_MM + top + 15, fitted=False)
+    # Labels lean: what is as wide as they are reaches down and to the left.
+    widest = widest_mm(figure, labels)
+    lean = np.deg2rad(_LEAN)
+    left, bottom = max(14.0, widest * np.cos(lean) + 4), widest * np.sin(lean) + 5
+    room = Room(left, 2, top, bottom, 0, 8)
+    panels = panels_in(figure, n, 1, room, sharex=True, sharey=True)
     for axes, reader in zip(panels.ravel(), frame.readers, strict=True):
         _panel(axes, values, reader, logarithmic=logarithmic)
-    labels = [plain(shortened(region.label, 32)) for region in values.regions]
     last = panels.ravel()[-1]
-    last.set_xticks(range(len(labels)), labels=labels)
+    last.set_xticks(range(len(labels)), labels=list(map(plain, labels)))
     for text in last.get_xticklabels():
-        text.set(rotation=35, ha="right", rotation_mode="anchor")
+        text.set(rotation=_LEAN, ha="right", rotation_mode="anchor")
     last.set_xlim(-0.6, len(labels) - 0.4)
     _legend(figure, name, frame)
     scale = " The axis is logarithmic." if logarithmic else ""
@@ -141,7 +153,6 @@ def _panel(axes: Axes, values: _Values, reader: ReaderOfStudy, *, logarithmic: b
             ha="center",
             fontsize=5,
             color=GREY,
-            in_layout=False,
         )
 
 
