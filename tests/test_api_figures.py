@@ -228,15 +228,15 @@ def test_limits_of_agreement_are_those_of_the_values(sqlite_api: Api) -> None:
         one, other = frame.readers
         axes = picture.figure.axes[0]
         said = " ".join(texts(picture.figure))
-        points = [one for one in axes.collections if isinstance(one, PathCollection)]
-        for drawn_points, arm in zip(points, frame.protocol.arm_names, strict=True):
+        points = next(one for one in axes.collections if isinstance(one, PathCollection))
+        by_panel = np.split(np.asarray(points.get_offsets(), float), 2)
+        for places, arm in zip(by_panel, frame.protocol.arm_names, strict=True):
             first, second = (snr.of("sag_t1", "psoas", who.id, arm) for who in (one, other))
             difference = first - second
             bias, sd = difference.mean(), difference.std(ddof=1)
             low, high = bias - 1.96 * sd, bias + 1.96 * sd
             assert f"bias {number(bias, 1)}, limits {number(low, 1)} to {number(high, 1)}" in said
             # The sheet is in millimetres: one scale a panel and axis, the same for all in it.
-            places = np.asarray(drawn_points.get_offsets(), float)
             slope, start = np.polyfit(difference, places[:, 1], 1)
             assert places[:, 1] == pytest.approx(start + slope * difference)
             across = np.polyfit((first + second) / 2, places[:, 0], 1)

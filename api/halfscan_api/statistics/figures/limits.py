@@ -113,7 +113,8 @@ def _draw(
     sheet = sheet_on(figure)
     for place, panel in zip(places(figure, rows, columns, _ROOM), panels, strict=False):
         _panel(sheet, place, panel, columns)
-    sheet.finish()
+    most = max(len(panel.first) for panel in panels)
+    sheet.finish(color=INK, alpha=0.75, rasterized=most > MOST_VECTORS)
     figure.supxlabel("mean SNR of both readers", fontsize=TEXT_PT, y=0.004, va="bottom")
     first, second = (shortened(reader.name, 20) for reader in readers)
     figure.supylabel(plain(f"difference of SNR, {first} minus {second}"), fontsize=TEXT_PT, x=0.003)
@@ -153,16 +154,7 @@ def _panel(sheet: Sheet, place: Place, panel: _Panel, columns: int) -> None:
     _level(sheet, place, float(up(0.0)), colors=GREY, linewidths=0.6, linestyles=":")
     for value, interval, style in limits:
         _limit(sheet, place, up, (value, interval), style, panel.colour)
-    sheet.axes.scatter(
-        across(means),
-        up(differences),
-        s=4,
-        color=INK,
-        linewidths=0,
-        alpha=0.75,
-        zorder=3,
-        rasterized=len(panel.first) > MOST_VECTORS,
-    )
+    sheet.points(across(means), up(differences))
 
 
 def _limits(answer: BlandAltman) -> list[tuple[float, Interval | None, str]]:

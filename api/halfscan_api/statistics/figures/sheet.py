@@ -107,6 +107,7 @@ class Sheet:
     _areas: dict[tuple[tuple[str, Any], ...], list[Numbers]] = field(
         default_factory=lambda: defaultdict(list)
     )
+    _points: list[Numbers] = field(default_factory=list)
 
     def line(self, xs: Sequence[float], ys: Sequence[float], **style: Any) -> None:
         """Draw a line; those of one style (of `LineCollection`) are drawn together."""
@@ -118,6 +119,10 @@ class Sheet:
         low, high = place.bottom, place.bottom + place.height
         corners = np.array([(left, low), (right, low), (right, high), (left, high)])
         self._areas[tuple(sorted(style.items()))].append(corners)
+
+    def points(self, xs: Numbers, ys: Numbers) -> None:
+        """Draw points; all of a sheet look the same."""
+        self._points.append(np.column_stack([xs, ys]))
 
     def text(self, x_mm: float, y_mm: float, text: str, **style: Any) -> None:
         """Write a text."""
@@ -138,14 +143,17 @@ class Sheet:
             self.line([corner_x, corner_x - _TICK_MM], [y, y], **style)
             self.text(corner_x - 1.5 * _TICK_MM, y, label, ha="right", va="center")
 
-    def finish(self) -> None:
-        """Put on the axes what was drawn, areas below lines."""
+    def finish(self, **look: Any) -> None:
+        """Put on the axes what was drawn: areas, lines, points in a style of `Axes.scatter`."""
         for style, areas in self._areas.items():
             self.axes.add_collection(PolyCollection(areas, zorder=1, **dict(style)), autolim=False)
         for style, lines in self._lines.items():
             self.axes.add_collection(
                 LineCollection(lines, **{"zorder": 2, **dict(style)}), autolim=False
             )
+        if self._points:
+            places = np.concatenate(self._points)
+            self.axes.scatter(places[:, 0], places[:, 1], s=4, linewidths=0, zorder=3, **look)
 
 
 def sheet_on(figure: Figure) -> Sheet:
