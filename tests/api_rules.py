@@ -87,6 +87,8 @@ c t a   GET    /api/v1/studies/<int:study_id>/statistics/lineage
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/figures
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/figures/<name>
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/report
+c t a   POST   /api/v1/studies/<int:study_id>/statistics/report
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/report/progress
 c t a   GET    /api/v1/studies/<int:study_id>/events
 
 r       GET    /api/v1/sessions

@@ -205,7 +205,9 @@ def test_many_sequences_have_their_figures_elsewhere(
     monkeypatch.setattr(build, "MOST_SEQUENCES", 1)
     monkeypatch.setattr(build, "MOST_CELLS", 30)
     text = page_of(sqlite_api, study).text
-    assert "Figures of further sequences (tra_t2) are at the addresses of the figures." in text
+    assert (
+        "Figures of further sequences (Transverse T2) are at the addresses of the figures." in text
+    )
     assert "on are left out: more than 30 cells" in text
 
 

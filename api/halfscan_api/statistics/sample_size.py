@@ -51,7 +51,6 @@ _TEST_WORDS = {
     "paired_t": "paired t",
 }
 
-
 @dataclass(frozen=True, slots=True)
 class SampleSizeRow:
     """One plan.

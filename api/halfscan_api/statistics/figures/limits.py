@@ -1,10 +1,9 @@
 """Bland-Altman plots of two readers' SNR, of each region and arm; limits with intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics.differing import Numbers, complete_pairs
@@ -12,19 +11,17 @@ from halfscan_api.statistics.figures.canvas import (
     ARM_COLOURS,
     GREY,
     INK,
-    SMALL_PT,
     TEXT_PT,
     Picture,
     Room,
-    above,
     new_figure,
-    note_in,
-    panels_in,
     plain,
     saying,
     shortened,
     title,
+    wrapped,
 )
+from halfscan_api.statistics.figures.sheet import Place, Scale, Sheet, places, scale_of, sheet_on
 from halfscan_api.statistics.frame import Frame, ReaderOfStudy
 from halfscan_api.statistics.results import REASONS, number
 from halfscan_api.statistics.snr import signal_regions
@@ -34,6 +31,7 @@ from halfscan_stats import BlandAltman, Interval, bland_altman
 MOST_PANELS = 120
 MOST_VECTORS = 500  # points of a panel; more are drawn as pixels within the SVG
 _PANEL_MM = 36.0  # with the room below it
+_LINE_MM = 2.4  # of the text above a panel
 _ROOM = Room(left=13, right=2, top=16, bottom=10, across=9, down=15)
 
 
@@ -112,11 +110,11 @@ def _draw(
     height = 60.0 if rows == 1 and columns < 4 else _PANEL_MM
     figure = new_figure(rows * height + _ROOM.top, fitted=False)
     title(figure, name)
-    grid = panels_in(figure, rows, columns, _ROOM).ravel()
-    for axes, panel in zip(grid, panels, strict=False):
-        _panel(axes, panel, columns)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
+    sheet = sheet_on(figure)
+    for place, panel in zip(places(figure, rows, columns, _ROOM), panels, strict=False):
+        _panel(sheet, place, panel, columns)
+    most = max(len(panel.first) for panel in panels)
+    sheet.finish(color=INK, alpha=0.75, rasterized=most > MOST_VECTORS)
     figure.supxlabel("mean SNR of both readers", fontsize=TEXT_PT, y=0.004, va="bottom")
     first, second = (shortened(reader.name, 20) for reader in readers)
     figure.supylabel(plain(f"difference of SNR, {first} minus {second}"), fontsize=TEXT_PT, x=0.003)
@@ -131,59 +129,65 @@ def _draw(
     )
 
 
-def _panel(axes: Axes, panel: _Panel, columns: int) -> None:
+def _panel(sheet: Sheet, place: Place, panel: _Panel, columns: int) -> None:
     answer = panel.answer
     letters = 104 // columns
-    n = f"n {answer.n}/{answer.n_given}"
-    above(
-        axes,
-        shortened(panel.region, letters),
-        f"{shortened(panel.arm, letters)}, {n}",
-        shortened(_figures(answer), 160 // columns),
-    )
-    axes.tick_params(labelsize=SMALL_PT)
-    axes.locator_params(nbins=4)
+    top = place.bottom + place.height + 1
+    region, n = shortened(panel.region, letters), f"n {answer.n}/{answer.n_given}"
+    sheet.text(place.left, top + 2 * _LINE_MM, region, va="bottom", fontsize=6, fontweight="bold")
+    small = [f"{shortened(panel.arm, letters)}, {n}", shortened(_figures(answer), 160 // columns)]
+    for line, text in zip((1, 0), small, strict=True):
+        sheet.text(place.left, top + line * _LINE_MM, text, va="bottom", fontsize=5)
     if not answer.n:
-        axes.set(xticks=[], yticks=[])
-        note_in(axes, "no case has both readers' value", columns=24)
+        sheet.frame(place, None, None)
+        middle = place.left + place.width / 2, place.bottom + place.height / 2
+        why = "\n".join(wrapped("no case has both readers' value", 24))
+        sheet.text(*middle, why, ha="center", va="center", color=GREY)
         return
-    axes.axhline(0, color=GREY, linewidth=0.6, linestyle=":")
-    for value, interval, style in (
+    means, differences = (panel.first + panel.second) / 2, panel.first - panel.second
+    across = scale_of(means, place.left, place.width, 0.08)
+    limits = _limits(answer)
+    ends = [0.0, *differences, *(value for value, _, _ in limits)]
+    ends += [end for _, found, _ in limits if found for end in (found.low, found.high)]
+    up = scale_of(ends, place.bottom, place.height, 0.12)
+    sheet.frame(place, across, up)
+    _level(sheet, place, float(up(0.0)), colors=GREY, linewidths=0.6, linestyles=":")
+    for value, interval, style in limits:
+        _limit(sheet, place, up, (value, interval), style, panel.colour)
+    sheet.points(across(means), up(differences))
+
+
+def _limits(answer: BlandAltman) -> list[tuple[float, Interval | None, str]]:
+    """Give bias and limits with their intervals and styles, those that there are."""
+    found = (
         (answer.value, answer.interval, "-"),
         (answer.lower, answer.lower_interval, "--"),
         (answer.upper, answer.upper_interval, "--"),
-    ):
-        _limit(axes, value, interval, style, panel.colour)
-    axes.scatter(
-        (panel.first + panel.second) / 2,
-        panel.first - panel.second,
-        s=4,
-        color=INK,
-        linewidths=0,
-        alpha=0.75,
-        zorder=3,
-        rasterized=len(panel.first) > MOST_VECTORS,
     )
-    axes.margins(x=0.08, y=0.12)
+    return [(value, interval, style) for value, interval, style in found if value is not None]
+
+
+def _level(sheet: Sheet, place: Place, y: float, **style: Any) -> None:
+    sheet.line([place.left, place.left + place.width], [y, y], **style)
 
 
 def _limit(
-    axes: Axes, value: float | None, interval: Interval | None, style: str, colour: str
+    sheet: Sheet,
+    place: Place,
+    up: Scale,
+    limit: tuple[float, Interval | None],
+    style: str,
+    colour: str,
 ) -> None:
+    value, interval = limit
     if interval is not None and interval.high > interval.low:
         # The bias and its limits may overlap: bands of another colour, those of the limits hatched.
         face, hatch = (colour, "") if style == "-" else (GREY, "////")
-        axes.axhspan(
-            interval.low,
-            interval.high,
-            facecolor=face,
-            alpha=0.3,
-            linewidth=0,
-            hatch=hatch,
-            edgecolor=face,
-        )
-    if value is not None and np.isfinite(value):
-        axes.axhline(value, color=colour, linewidth=0.9, linestyle=style, zorder=4)
+        low, high = map(float, up([interval.low, interval.high]))
+        band = replace(place, bottom=low, height=high - low)
+        sheet.area(band, facecolors=face, alpha=0.3, linewidths=0, hatch=hatch, edgecolors=face)
+    look = {"colors": colour, "linewidths": 0.9, "linestyles": style, "zorder": 4}
+    _level(sheet, place, float(up(value)), **look)
 
 
 def _figures(answer: BlandAltman) -> str:

@@ -15,6 +15,7 @@ from halfscan_api.statistics.figures.canvas import (
     GREY,
     INK,
     SMALL_PT,
+    TITLE_Y,
     Picture,
     new_figure,
     plain,
@@ -125,6 +126,7 @@ def _panel(frame: Frame, axes: Axes, rows: Sequence[Row], kind: EndpointKind) ->
             )
         ),
         pad=14,
+        y=TITLE_Y,
     )
     axes.set_xlabel(_unit(first, kind))
     for text, x in (("difference", 1.0), ("shown", 31.0), ("n", 45.0)):
