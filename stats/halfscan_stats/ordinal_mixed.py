@@ -31,6 +31,7 @@ METHOD = (
 _STEP = 1e-4  # of the numerical derivatives, in units of the parameters (log odds)
 _LEAST_SD = 1e-3  # below it a random effect has no spread: it is at the end of its range
 _LARGE_SD = 0.2  # above it there is no doubt that it has one
+_NEAR = 1e-4  # a curvature so near to the top is that of the top to five digits
 _LARGEST = 20.0  # log odds, or its standard error, beyond which a group is told apart completely
 
 
@@ -346,7 +347,7 @@ def _fitted(data: _Data) -> _Fit:
     def cost(point: Numbers) -> float:
         return -_log_likelihood(data, *unpacked(point))
 
-    point = optimize.minimize(cost, start, method="BFGS", options={"gtol": 1e-4, "eps": 1e-6}).x
+    point = optimize.minimize(cost, start, method="BFGS", options={"gtol": 5e-5, "eps": 1e-6}).x
     raw, sds = unpacked(point)
     # A likelihood that is no lower without a random effect has its top at the end of the range.
     top = -_log_likelihood(data, raw, sds)
@@ -365,8 +366,7 @@ def _fitted(data: _Data) -> _Fit:
         return -_log_likelihood(data, values[: raw.size], (spread[0], spread[1]))
 
     best = np.concatenate([raw, [math.log(sds[place]) for place in free]])
-    best = _polished(near, best)
-    curvature = _hessian(near, best)
+    best, curvature = _polished(near, best)
     variances = np.diag(np.linalg.pinv(curvature))[: raw.size]
     ended = [0.0, 0.0]
     for place, value in zip(free, best[raw.size :], strict=True):
@@ -402,9 +402,9 @@ def _gradient(function: Any, point: Numbers) -> Numbers:
     return slopes
 
 
-def _polished(function: Any, point: Numbers) -> Numbers:
-    """Take Newton's steps: BFGS stops near the top."""
-    curvature = _hessian(function, point)
+def _polished(function: Any, point: Numbers) -> tuple[Numbers, Numbers]:
+    """Take Newton's steps, since BFGS stops near the top; give the point and the curvature."""
+    start, curvature = point, _hessian(function, point)
     for _ in range(6):
         try:
             step = np.linalg.solve(curvature, _gradient(function, point))
@@ -416,7 +416,9 @@ def _polished(function: Any, point: Numbers) -> Numbers:
         point = point - step
         if largest < 1e-7:
             break
-    return point
+    if float(np.abs(point - start).max()) > _NEAR:
+        curvature = _hessian(function, point)
+    return point, curvature
 
 
 def _hessian(function: Any, point: Numbers) -> Numbers:
