@@ -25,6 +25,8 @@ from halfscan_stats.result import Estimate, Interval, Reason
 __all__ = ["BlandAltman", "bland_altman"]
 
 _LIMITS = ("1999", "1986", "exact")
+_SCALES = ("difference", "ratio", "by_spread")
+GROWS = 0.05  # level of the test of whether the spread grows with the mean
 # Standard deviation over the largest measurement, below which there is only rounding left.
 _ROUNDING = 1e-12
 
@@ -36,9 +38,17 @@ class BlandAltman(Estimate):
     Parameters
     ----------
     method, n, n_given, value, interval, reason
-        See `Estimate`; the value is the mean difference, first minus second [their units].
+        See `Estimate`; the value is the mean difference, first minus second [their units]; on the
+        scale of ratios the geometric mean of first over second, and all limits and intervals are
+        ratios.
+    scale : {"difference", "ratio"}
+        What value and limits are.
+    spread_slope, spread_p_value : float or None
+        How much the absolute residual of a difference grows with the mean of its pair, and the
+        two-sided p of that slope; None below 3 pairs, or without spread.
     sd : float or None
-        Standard deviation of the differences; None below 2 pairs.
+        Standard deviation of the differences (of the logarithms, on the scale of ratios); None
+        below 2 pairs.
     lower, upper : float or None
         Limits of agreement, value -/+ multiplier * sd.
     lower_interval, upper_interval : Interval or None
@@ -61,6 +71,9 @@ class BlandAltman(Estimate):
         Why they are None although clusters were given.
     """
 
+    scale: str = "difference"
+    spread_slope: float | None = None
+    spread_p_value: float | None = None
     sd: float | None = None
     lower: float | None = None
     upper: float | None = None
@@ -89,6 +102,7 @@ def bland_altman(
     *,
     multiplier: float = 1.96,
     limits: str = "1999",
+    scale: str = "difference",
     level: float = 0.95,
     cluster: ArrayLike | None = None,
 ) -> BlandAltman:
@@ -105,6 +119,10 @@ def bland_altman(
         Standard error of a limit: s sqrt(1/n + z^2 / (2 (n - 1))) [2]_; the simpler
         s sqrt(3 / n) of the first paper [1]_; or none, with the exact interval from the
         noncentral t distribution [3]_.
+    scale : {"difference", "ratio", "by_spread"}
+        Differences; ratios, from the logarithms of the measurements ([2]_, section 3.1); or
+        ratios where the spread grows with the mean, by the regression of the absolute residuals
+        on the means ([2]_, section 3.2; slope above 0, p below 0.05) and all are above 0.
     level : float
         Confidence level.
     cluster : array_like, optional
@@ -121,7 +139,8 @@ def bland_altman(
     Raises
     ------
     StatsError
-        On a wrong shape, something that is no number, or an unknown kind of limits.
+        On a wrong shape, something that is no number, an unknown kind of limits or scale, or
+        ratios of measurements that are not above 0.
 
     References
     ----------
@@ -139,21 +158,70 @@ def bland_altman(
     if not (isinstance(multiplier, int | float) and 0 < multiplier < math.inf):
         raise StatsError(f"multiplier must be above 0 and finite, got {multiplier!r}")
     level, pairs = check_level(level), paired_numbers(x, y)
-    check_magnitude(np.concatenate([pairs.x, pairs.y]))
-    differences = pairs.x - pairs.y
+    both = np.concatenate([pairs.x, pairs.y])
+    check_magnitude(both)
+    if scale not in _SCALES:
+        raise StatsError(f"scale must be one of {', '.join(_SCALES)}, got {scale!r}")
+    spread = _spread(pairs.x, pairs.y)
+    ratio = scale == "ratio" or (scale == "by_spread" and _grows(spread) and bool((both > 0).all()))
+    if ratio and not (both > 0).all():
+        raise StatsError(f"ratios need measurements above 0, got {float(both.min()):g}")
+    first, second = (np.log(pairs.x), np.log(pairs.y)) if ratio else (pairs.x, pairs.y)
+    differences = first - second
+    unit = "ratios (differences of logarithms)" if ratio else "differences"
     fields: dict[str, Any] = {
-        "method": f"Bland-Altman, bias -/+ {multiplier:g} SD; intervals of the limits: {limits}",
+        "method": f"Bland-Altman of {unit}, bias -/+ {multiplier:g} SD; intervals of the limits: "
+        f"{limits}",
         "n": pairs.n,
         "n_given": pairs.n_given,
         "multiplier": float(multiplier),
+        **spread,
     }
-    largest = float(np.abs(np.concatenate([pairs.x, pairs.y])).max(initial=0.0))
+    largest = float(np.abs(np.concatenate([first, second])).max(initial=0.0))
     fields |= _limits(differences, float(multiplier), limits, level, largest)
     if cluster is not None:
         codes, n_clusters = cluster_codes(cluster, pairs.kept)
         fields["n_clusters"] = n_clusters
         fields |= _clustered(differences, codes, n_clusters, float(multiplier), level)
-    return BlandAltman(**fields)
+    return BlandAltman(**(_as_ratios(fields) if ratio else fields))
+
+
+def _spread(x: Numbers, y: Numbers) -> dict[str, Any]:
+    """Regress the absolute residuals of the differences on the means of the pairs."""
+    differences, means = x - y, (x + y) / 2
+    if x.size < 3:
+        return {}
+    residuals = np.abs(differences - differences.mean())
+    across, up = means - means.mean(), residuals - residuals.mean()
+    sums, scatter = float(across @ across), float(up @ up)
+    largest = float(np.abs(np.concatenate([x, y])).max())
+    if min(sums, scatter) <= (_ROUNDING * largest) ** 2 * x.size:
+        return {}
+    slope = float(across @ up) / sums
+    left = max(scatter - slope**2 * sums, 0.0)
+    if left <= _ROUNDING * scatter:
+        return {"spread_slope": slope, "spread_p_value": 0.0}
+    t = slope / math.sqrt(left / (x.size - 2) / sums)
+    p_value = float(2 * special.stdtr(x.size - 2, -abs(t)))
+    return {"spread_slope": slope, "spread_p_value": p_value}
+
+
+def _grows(spread: dict[str, Any]) -> bool:
+    return bool(spread) and spread["spread_slope"] > 0 and spread["spread_p_value"] < GROWS
+
+
+def _as_ratios(fields: dict[str, Any]) -> dict[str, Any]:
+    """Take value, limits and intervals from logarithms back; an SD stays one of logarithms."""
+    kept = {"sd", "se_limits", "cluster_sd", "multiplier", "spread_slope", "spread_p_value"}
+    found: dict[str, Any] = {"scale": "ratio"}
+    for name, value in fields.items():
+        if isinstance(value, Interval):
+            found[name] = Interval(math.exp(value.low), math.exp(value.high), value.level)
+        elif isinstance(value, float) and name not in kept:
+            found[name] = math.exp(value)
+        else:
+            found[name] = value
+    return found
 
 
 def _limits(

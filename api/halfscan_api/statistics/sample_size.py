@@ -51,6 +51,7 @@ _TEST_WORDS = {
     "paired_t": "paired t",
 }
 
+
 @dataclass(frozen=True, slots=True)
 class SampleSizeRow:
     """One plan.

@@ -1,9 +1,10 @@
 """Bland-Altman plots of two readers' SNR, of each region and arm; limits with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics.differing import Numbers, complete_pairs
@@ -27,6 +28,7 @@ from halfscan_api.statistics.results import REASONS, number
 from halfscan_api.statistics.snr import signal_regions
 from halfscan_api.statistics.values import snr_values
 from halfscan_stats import BlandAltman, Interval, bland_altman
+from halfscan_stats.limits_of_agreement import GROWS
 
 MOST_PANELS = 120
 MOST_VECTORS = 500  # points of a panel; more are drawn as pixels within the SVG
@@ -45,6 +47,22 @@ class _Panel:
     first: Numbers
     second: Numbers
     answer: BlandAltman
+
+    @property
+    def means(self) -> Numbers:
+        """Mean of both readers, (case,)."""
+        return (self.first + self.second) / 2
+
+    @property
+    def apart(self) -> Numbers:
+        """Their difference, or their ratio, (case,)."""
+        ratio = self.answer.scale == "ratio"
+        return self.first / self.second if ratio else self.first - self.second
+
+    @property
+    def nothing(self) -> float:
+        """What readers who agree have."""
+        return 1.0 if self.answer.scale == "ratio" else 0.0
 
 
 def draw(
@@ -86,17 +104,28 @@ def draw(
             "drawn: ask for one region.",
         )
     found = snr_values(session, frame)
-    panels = []
+    panels: list[_Panel] = []
     for place in regions:
-        for colour, arm in zip(ARM_COLOURS, arms, strict=False):
-            values = [found.of(sequence, place.name, who.id, arm) for who in readers]
-            first, second = complete_pairs(*values)
-            answer = bland_altman(*values)
-            name_of_arm = arm.replace("_", " ")
-            panels.append(_Panel(place.label, name_of_arm, colour, first, second, answer))
+        values = {
+            arm: [found.of(sequence, place.name, who.id, arm) for who in readers] for arm in arms
+        }
+        panels += _of_region(place.label, values)
     if not any(panel.answer.n for panel in panels):
         return saying(name, "No SNR was measured by both readers yet.")
     return _draw(name, panels, len(arms), readers)
+
+
+def _of_region(label: str, values: Mapping[str, list[Numbers]]) -> Iterator[_Panel]:
+    """Give the panels of a region: ratios in all arms where the spread grows in one of them."""
+    answers = {arm: bland_altman(*pair, scale="by_spread") for arm, pair in values.items()}
+    pairs = {arm: complete_pairs(*pair) for arm, pair in values.items()}
+    if any(answer.scale == "ratio" for answer in answers.values()):
+        if all((np.concatenate(pair) > 0).all() for pair in pairs.values()):
+            answers = {arm: bland_altman(*pair, scale="ratio") for arm, pair in values.items()}
+        else:
+            answers = {arm: bland_altman(*pair) for arm, pair in values.items()}
+    for colour, (arm, answer) in zip(ARM_COLOURS, answers.items(), strict=False):
+        yield _Panel(label, arm.replace("_", " "), colour, *pairs[arm], answer)
 
 
 def _draw(
@@ -111,25 +140,53 @@ def _draw(
     figure = new_figure(rows * height + _ROOM.top, fitted=False)
     title(figure, name)
     sheet = sheet_on(figure)
+    ends = {region: _ends(panels, region) for region in {panel.region for panel in panels}}
     for place, panel in zip(places(figure, rows, columns, _ROOM), panels, strict=False):
-        _panel(sheet, place, panel, columns)
+        _panel(sheet, place, panel, columns, ends[panel.region])
     most = max(len(panel.first) for panel in panels)
     sheet.finish(color=INK, alpha=0.75, rasterized=most > MOST_VECTORS)
     figure.supxlabel("mean SNR of both readers", fontsize=TEXT_PT, y=0.004, va="bottom")
     first, second = (shortened(reader.name, 20) for reader in readers)
-    figure.supylabel(plain(f"difference of SNR, {first} minus {second}"), fontsize=TEXT_PT, x=0.003)
-    method = next(panel.answer.method for panel in panels)
+    ratios = any(panel.answer.scale == "ratio" for panel in panels)
+    what = f"difference of SNR, {first} minus {second}" + (" (or ratio)" if ratios else "")
+    figure.supylabel(plain(what), fontsize=TEXT_PT, x=0.003)
+    methods = "; ".join(dict.fromkeys(panel.answer.method for panel in panels))
+    where = (
+        "Where the spread grows with the mean in an arm (regression of the absolute residuals, "
+        f"p < {GROWS:g}) the panels of this region show ratios, first over second. "
+        if ratios
+        else ""
+    )
     return Picture(
         figure,
         name,
         "Each point is a case. Solid line: bias; dashed lines: limits of agreement; bands: their "
         "95% intervals, plain of the bias, hatched grey of the limits; dotted line: "
-        "no difference. Axes differ between panels. "
-        f"{method}. Cases are taken for independent within a panel.",
+        f"no difference. The panels of a region have the same axes. {where}"
+        f"{methods}. Cases are taken for independent within a panel.",
     )
 
 
-def _panel(sheet: Sheet, place: Place, panel: _Panel, columns: int) -> None:
+def _ends(panels: Sequence[_Panel], region: str) -> tuple[list[float], list[float]]:
+    """Give all that the axes of a region must hold: means, and differences with their limits."""
+    across: list[float] = []
+    up: list[float] = []
+    for panel in panels:
+        if panel.region == region and panel.answer.n:
+            across += panel.means.tolist()
+            up += [panel.nothing, *panel.apart.tolist()]
+            for value, interval, _ in _limits(panel.answer):
+                up += [value, *((interval.low, interval.high) if interval else ())]
+    return across, up
+
+
+def _panel(
+    sheet: Sheet,
+    place: Place,
+    panel: _Panel,
+    columns: int,
+    ends: tuple[list[float], list[float]],
+) -> None:
     answer = panel.answer
     letters = 104 // columns
     top = place.bottom + place.height + 1
@@ -144,17 +201,13 @@ def _panel(sheet: Sheet, place: Place, panel: _Panel, columns: int) -> None:
         why = "\n".join(wrapped("no case has both readers' value", 24))
         sheet.text(*middle, why, ha="center", va="center", color=GREY)
         return
-    means, differences = (panel.first + panel.second) / 2, panel.first - panel.second
-    across = scale_of(means, place.left, place.width, 0.08)
-    limits = _limits(answer)
-    ends = [0.0, *differences, *(value for value, _, _ in limits)]
-    ends += [end for _, found, _ in limits if found for end in (found.low, found.high)]
-    up = scale_of(ends, place.bottom, place.height, 0.12)
+    across = scale_of(ends[0], place.left, place.width, 0.08)
+    up = scale_of(ends[1], place.bottom, place.height, 0.12)
     sheet.frame(place, across, up)
-    _level(sheet, place, float(up(0.0)), colors=GREY, linewidths=0.6, linestyles=":")
-    for value, interval, style in limits:
+    _level(sheet, place, float(up(panel.nothing)), colors=GREY, linewidths=0.6, linestyles=":")
+    for value, interval, style in _limits(answer):
         _limit(sheet, place, up, (value, interval), style, panel.colour)
-    sheet.points(across(means), up(differences))
+    sheet.points(across(panel.means), up(panel.apart))
 
 
 def _limits(answer: BlandAltman) -> list[tuple[float, Interval | None, str]]:
@@ -193,10 +246,11 @@ def _limit(
 def _figures(answer: BlandAltman) -> str:
     """Write bias and limits, or why something is not there."""
     texts = []
+    word, digits = ("ratio", 2) if answer.scale == "ratio" else ("bias", 1)
     if answer.value is not None:
-        texts.append(f"bias {number(answer.value, 1)}")
+        texts.append(f"{word} {number(answer.value, digits)}")
     if answer.lower is not None:
-        texts.append(f"limits {number(answer.lower, 1)} to {number(answer.upper, 1)}")
+        texts.append(f"limits {number(answer.lower, digits)} to {number(answer.upper, digits)}")
     if answer.reason is not None:
         texts.append(REASONS.get(answer.reason.value, answer.reason.value))
     return ", ".join(texts)
