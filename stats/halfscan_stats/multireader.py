@@ -39,7 +39,8 @@ class VarianceComponents:
     Parameters
     ----------
     reader, treatment_reader : float or None
-        Variance between readers, and of the interaction of treatment and reader.
+        Variance between readers, and of the interaction of treatment and reader, as they come
+        out of the mean squares: an estimate may be negative.
     error : float or None
         Variance of one reader's figure because other cases could have been drawn.
     cov1, cov2, cov3 : float or None
@@ -275,7 +276,8 @@ def _components(theta: Numbers | None, matrix: Numbers | None) -> VarianceCompon
     reader = interaction = None
     if ms_r is not None and ms_tr is not None and error is not None:
         reader = (ms_r - ms_tr) / t - (cov1 or 0.0) + (cov3 or 0.0)
-        interaction = ms_tr - error + (cov1 or 0.0) + max((cov2 or 0.0) - (cov3 or 0.0), 0.0)
+        # Not held at 0: Hillis (2007) does that in the denominators of the tests alone.
+        interaction = ms_tr - error + (cov1 or 0.0) + (cov2 or 0.0) - (cov3 or 0.0)
     return VarianceComponents(reader, interaction, error, cov1, cov2, cov3, ms_t, ms_r, ms_tr)
 
 
