@@ -26,11 +26,20 @@ from halfscan_stats.mixed import Coefficient, GeeModel, MixedModel, gee_logit, l
 from halfscan_stats.multiplicity import AdjustedPValues, adjust_pvalues
 from halfscan_stats.multirater import Pabak, fleiss_kappa, gwet_ac, pabak
 from halfscan_stats.multireader import (
-    Contrast,
     MrmcTest,
     ObuchowskiRockette,
     VarianceComponents,
     obuchowski_rockette,
+)
+from halfscan_stats.multireader_contrast import Contrast
+from halfscan_stats.multireader_noninferiority import (
+    MrmcNonInferiority,
+    noninferiority_mrmc,
+)
+from halfscan_stats.multireader_ustatistics import (
+    MrmcMoments,
+    MrmcUStatistics,
+    mrmc_ustatistics,
 )
 from halfscan_stats.paired import (
     PairedChoice,
@@ -82,7 +91,10 @@ __all__ = [
     "Interval",
     "McNemar",
     "MixedModel",
+    "MrmcMoments",
+    "MrmcNonInferiority",
     "MrmcTest",
+    "MrmcUStatistics",
     "NonInferiority",
     "ObuchowskiRockette",
     "Pabak",
@@ -116,6 +128,8 @@ __all__ = [
     "landis_koch",
     "linear_mixed_model",
     "mcnemar",
+    "mrmc_ustatistics",
+    "noninferiority_mrmc",
     "noninferiority_paired_proportions",
     "obuchowski_rockette",
     "pabak",

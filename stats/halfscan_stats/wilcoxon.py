@@ -218,7 +218,7 @@ def _cluster_z(signed: Numbers, codes: npt.NDArray[np.intp]) -> float | None:
     """
     sizes = np.bincount(codes)
     there = sizes > 0
-    sizes, sums = sizes[there], np.bincount(codes, weights=signed)[there]
+    sizes, sums = sizes[there], np.asarray(np.bincount(codes, weights=signed)[there], dtype=float)
     if sizes.size < 2:
         return None
     if sizes.min() < sizes.max():
