@@ -102,7 +102,7 @@ def test_moments_are_means_over_pairs_of_comparisons(missing: str) -> None:
     shares = np.array([len(found) for found in expected]) / sum(map(len, expected))
     shares[7] -= 1
     assert across.coefficients == pytest.approx(shares)
-    assert across.covariance == pytest.approx(float(shares @ across.values))
+    assert across.covariance == pytest.approx(float(shares @ np.array(across.values, float)))
 
 
 def test_fully_crossed_it_is_obuchowski_and_rockette_with_unbiased_covariances() -> None:
