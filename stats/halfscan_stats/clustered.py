@@ -188,7 +188,8 @@ def _test(counts: Counts, n_given: int, method: str, level: float) -> ClusteredM
         low, high = fields["difference"] - half, fields["difference"] + half
         fields |= {"se": se, "interval": Interval(max(low, -1.0), min(high, 1.0), level)}
     statistic, p_value = fields[method], fields[f"{method}_p"]
-    return ClusteredMcNemar(**fields, statistic=statistic, p_value=p_value)
+    reason = None if "interval" in fields else Reason.ZERO_VARIANCE  # every cluster says the same
+    return ClusteredMcNemar(**fields, statistic=statistic, p_value=p_value, reason=reason)
 
 
 def _chi_squares(apart: Counts, sizes: Counts) -> dict[str, float]:
