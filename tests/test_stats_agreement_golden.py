@@ -192,7 +192,10 @@ def test_icc_of_the_collection(case: Case) -> None:
             "interval.high": expected["icc_c1_high"],
         }
     agrees(results["C,1"], consistency, case["tolerance"])
-    agrees(results["A,k"], {"value": expected["icc_a_k"]}, case["tolerance"])
+    if expected["icc_a_k"] > 1:  # psych prints it; above 1 it is no share of variance
+        agrees(results["A,k"], {"value": None, "reason": "negative_variance"}, case["tolerance"])
+    else:
+        agrees(results["A,k"], {"value": expected["icc_a_k"]}, case["tolerance"])
 
 
 @pytest.mark.parametrize("case", reference_cases("bland_altman"))

@@ -227,9 +227,8 @@ def test_negative_values_are_reported() -> None:
     assert single.value is not None
     assert single.value < -1
     assert single.interval is not None
-    assert mean.value is not None
-    assert mean.value > 1  # no proportion of variance, and said so
-    assert (mean.interval, mean.reason) == (None, Reason.NEGATIVE_VARIANCE)
+    # The ratio is 5.14: no share of variance, and not answered.
+    assert (mean.value, mean.interval, mean.reason) == (None, None, Reason.NEGATIVE_VARIANCE)
     exact = icc([[1, 2], [2, 1]])
     assert (exact.value, exact.reason) == (None, Reason.NEGATIVE_VARIANCE)
 

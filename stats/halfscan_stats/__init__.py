@@ -24,11 +24,20 @@ from halfscan_stats.mixed import Coefficient, GeeModel, MixedModel, gee_logit, l
 from halfscan_stats.multiplicity import AdjustedPValues, adjust_pvalues
 from halfscan_stats.multirater import Pabak, fleiss_kappa, gwet_ac, pabak
 from halfscan_stats.multireader import (
-    Contrast,
     MrmcTest,
     ObuchowskiRockette,
     VarianceComponents,
     obuchowski_rockette,
+)
+from halfscan_stats.multireader_contrast import Contrast
+from halfscan_stats.multireader_noninferiority import (
+    MrmcNonInferiority,
+    noninferiority_mrmc,
+)
+from halfscan_stats.multireader_ustatistics import (
+    MrmcMoments,
+    MrmcUStatistics,
+    mrmc_ustatistics,
 )
 from halfscan_stats.ordinal_mixed import OrdinalMixedModel, cumulative_link_mixed_model
 from halfscan_stats.paired import (
@@ -56,10 +65,12 @@ from halfscan_stats.samplesize import (
     SampleSize,
     power_kappa,
     power_mcnemar,
+    power_mrmc,
     power_noninferiority,
     power_paired_t,
     sample_size_kappa,
     sample_size_mcnemar,
+    sample_size_mrmc,
     sample_size_noninferiority,
     sample_size_paired_t,
 )
@@ -85,7 +96,10 @@ __all__ = [
     "Interval",
     "McNemar",
     "MixedModel",
+    "MrmcMoments",
+    "MrmcNonInferiority",
     "MrmcTest",
+    "MrmcUStatistics",
     "NonInferiority",
     "ObuchowskiRockette",
     "OrdinalMixedModel",
@@ -122,16 +136,20 @@ __all__ = [
     "landis_koch",
     "linear_mixed_model",
     "mcnemar",
+    "mrmc_ustatistics",
+    "noninferiority_mrmc",
     "noninferiority_paired_proportions",
     "obuchowski_rockette",
     "pabak",
     "paired_t",
     "power_kappa",
     "power_mcnemar",
+    "power_mrmc",
     "power_noninferiority",
     "power_paired_t",
     "sample_size_kappa",
     "sample_size_mcnemar",
+    "sample_size_mrmc",
     "sample_size_noninferiority",
     "sample_size_paired_t",
     "shapiro_wilk",

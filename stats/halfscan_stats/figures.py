@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from halfscan_stats.errors import StatsError
+from halfscan_stats.multireader_moments import success_counts
 from halfscan_stats.ratings import Numbers, finite
 
 __all__ = ["Figures", "covariance_matrix", "figures_of"]
-
-KERNEL_AT_ONCE = 4_000_000  # comparisons of a positive with a negative case held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,19 +202,7 @@ def _delong(parts: tuple[Numbers, ...]) -> Numbers:
 
 def _unbiased(merit: Figures) -> Numbers:
     """Estimate E[A_i A_j] by the figures and E[A_i] E[A_j] by products of disjoint pairs."""
-    positive, negative = merit.scores
-    n1, n0 = positive.shape[1], negative.shape[1]
-    area = merit.parts[0].mean(axis=1)
-    ups, downs = merit.parts[0] * n0, merit.parts[1] * n1
-    products = np.zeros((len(area), len(area)))
-    step = max(1, KERNEL_AT_ONCE // (n0 * len(area)))
-    for start in range(0, n1, step):
-        kernel = _kernel(positive[:, start : start + step], negative).reshape(len(area), -1)
-        products += kernel @ kernel.T
-    shared = (ups @ ups.T + downs @ downs.T - products) / (n1 * n0) ** 2
-    factor = n1 * n0 / ((n1 - 1) * (n0 - 1))
-    matrix: Numbers = (1 - factor) * np.outer(area, area) + factor * shared
-    return matrix
+    return success_counts(*merit.scores, merit.shape).covariance()[0]
 
 
 def _kernel(positive: Numbers, negative: Numbers) -> Numbers:

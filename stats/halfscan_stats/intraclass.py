@@ -151,8 +151,9 @@ def icc(
         by a constant (MSE = 0) have ICC(A,1) with its interval. Negative values are reported.
         Undefined answers: ``no_variation`` (None), ``perfect_agreement`` (1, no interval; for
         consistency readers may differ by a constant), ``too_few`` (None, below 2 subjects or 2
-        readers). ``rater_constant`` stands beside a value where a reader gave one score
-        throughout; ``negative_variance`` beside one that is no proportion of variance.
+        readers), ``negative_variance`` (None, where the total variance comes out negative and the
+        ratio above 1). ``rater_constant`` stands beside a value where a reader gave one score
+        throughout; ``negative_variance`` beside a negative one without an interval.
 
     Raises
     ------
@@ -313,8 +314,10 @@ def _value(form: str, squares: MeanSquares) -> tuple[float | None, Reason | None
         return 1.0, Reason.PERFECT_AGREEMENT
     if squares.subjects == error == 0:  # every reader gave one score, and not the same
         return 0.0, Reason.RATER_CONSTANT
-    if squares.subjects == 0 or bottom < 0:  # without width, or no proportion of variance
-        return top / bottom, Reason.NEGATIVE_VARIANCE
+    if bottom < 0 or squares.subjects == 0:
+        # Below zero the numerator is too, and larger: above 1 nothing is a share of variance.
+        # Without spread between subjects the interval would have no width.
+        return None if bottom < 0 else top / bottom, Reason.NEGATIVE_VARIANCE
     if abs(top) <= 1e-14 * (squares.subjects + error):
         return 0.0, None  # a constant reader: the mean squares differ by rounding
     return top / bottom, None

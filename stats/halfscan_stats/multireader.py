@@ -17,7 +17,12 @@ from scipy import special
 
 from halfscan_stats.errors import StatsError
 from halfscan_stats.figures import Figures, covariance_matrix, figures_of
-from halfscan_stats.inference import clipped, t_quantile
+from halfscan_stats.multireader_contrast import (
+    Contrast,
+    contrast_of,
+    spread_reason,
+    student_quantile,
+)
 from halfscan_stats.ratings import Numbers, check_level, generator, numbers
 from halfscan_stats.result import Estimate, Interval, Reason, Result
 
@@ -39,7 +44,8 @@ class VarianceComponents:
     Parameters
     ----------
     reader, treatment_reader : float or None
-        Variance between readers, and of the interaction of treatment and reader.
+        Variance between readers, and of the interaction of treatment and reader, as they come
+        out of the mean squares: an estimate may be negative.
     error : float or None
         Variance of one reader's figure because other cases could have been drawn.
     cov1, cov2, cov3 : float or None
@@ -58,33 +64,6 @@ class VarianceComponents:
     ms_treatment: float | None = None
     ms_reader: float | None = None
     ms_treatment_reader: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """Difference of two treatments.
-
-    Parameters
-    ----------
-    first, second : int
-        The treatments, from 0; the difference is the first minus the second.
-    difference : float
-        Of the means over readers.
-    se : float or None
-        Standard error.
-    interval : Interval or None
-        Confidence interval, clipped at -1 and 1.
-    t, p_value : float or None
-        The difference over its standard error, and its two-sided p.
-    """
-
-    first: int
-    second: int
-    difference: float
-    se: float | None = None
-    interval: Interval | None = None
-    t: float | None = None
-    p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +213,13 @@ def _cases(
     ratings: npt.ArrayLike, truth: npt.ArrayLike
 ) -> tuple[Numbers, npt.NDArray[np.bool_], int]:
     """Give the complete cases: ratings (treatment, reader, case), and which are positive."""
+    scores, known = rated_cases(ratings, truth)
+    kept = ~np.isnan(known) & ~np.isnan(scores).any(axis=(0, 1))
+    return scores[:, :, kept], known[kept] == 1, known.size
+
+
+def rated_cases(ratings: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Numbers, Numbers]:
+    """Check ratings (treatment, reader, case) and truth (case,); what is missing is NaN."""
     scores, known = numbers(ratings, "ratings"), numbers(truth, "truth")
     if scores.ndim != 3 or 0 in scores.shape[:2]:
         raise StatsError(f"ratings must be (treatment, reader, case), got shape {scores.shape}")
@@ -241,11 +227,9 @@ def _cases(
         raise StatsError(
             f"truth must have one value a case ({scores.shape[2]}), got shape {known.shape}"
         )
-    there = ~np.isnan(known)
-    if not np.isin(known[there], (0, 1)).all():
+    if not np.isin(known[~np.isnan(known)], (0, 1)).all():
         raise StatsError("truth must be 1 with the finding and 0 without it")
-    kept = there & ~np.isnan(scores).any(axis=(0, 1))
-    return scores[:, :, kept], known[kept] == 1, known.size
+    return scores, known
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +259,8 @@ def _components(theta: Numbers | None, matrix: Numbers | None) -> VarianceCompon
     reader = interaction = None
     if ms_r is not None and ms_tr is not None and error is not None:
         reader = (ms_r - ms_tr) / t - (cov1 or 0.0) + (cov3 or 0.0)
-        interaction = ms_tr - error + (cov1 or 0.0) + max((cov2 or 0.0) - (cov3 or 0.0), 0.0)
+        # Not held at 0: Hillis (2007) does that in the denominators of the tests alone.
+        interaction = ms_tr - error + (cov1 or 0.0) + (cov2 or 0.0) - (cov3 or 0.0)
     return VarianceComponents(reader, interaction, error, cov1, cov2, cov3, ms_t, ms_r, ms_tr)
 
 
@@ -375,7 +360,7 @@ def _no_test(analysis: _Analysis, name: str, reason: Reason) -> MrmcTest:
         analysis.n,
         analysis.n_given,
         contrasts=tuple(
-            Contrast(i, j, float(means[i] - means[j]))
+            Contrast(i, j, float(means[i] - means[j]), reason=reason)
             for i, j in combinations(range(len(means)), 2)
         ),
         reason=reason,
@@ -388,27 +373,13 @@ def _test(analysis: _Analysis, name: str, denominator: float, df: float | None) 
     if theta is None or ms is None:
         return _no_test(analysis, name, Reason.TOO_FEW)
     if denominator <= NOISE:
-        reason = Reason.ZERO_VARIANCE if denominator > -NOISE else Reason.NEGATIVE_VARIANCE
-        return _no_test(analysis, name, reason)
+        return _no_test(analysis, name, spread_reason(denominator, NOISE))
     t, r = theta.shape
     means, se = theta.mean(axis=1), math.sqrt(2 * denominator / r)
-    reach = _quantile((1 + analysis.level) / 2, df) * se
-    contrasts = []
-    for i, j in combinations(range(t), 2):
-        difference = float(means[i] - means[j])
-        contrasts.append(
-            Contrast(
-                i,
-                j,
-                difference,
-                se=se,
-                interval=clipped(
-                    difference, difference - reach, difference + reach, analysis.level
-                ),
-                t=difference / se,
-                p_value=min(1.0, 2 * _tail(-abs(difference) / se, df)),
-            )
-        )
+    contrasts = tuple(
+        contrast_of(i, j, float(means[i] - means[j]), se, df, analysis.level)
+        for i, j in combinations(range(t), 2)
+    )
     f = ms / denominator
     above = special.chdtrc(t - 1, f * (t - 1)) if df is None else special.fdtrc(t - 1, df, f)
     return MrmcTest(
@@ -419,16 +390,8 @@ def _test(analysis: _Analysis, name: str, denominator: float, df: float | None) 
         df1=t - 1,
         df2=df,
         p_value=float(above),
-        contrasts=tuple(contrasts),
+        contrasts=contrasts,
     )
-
-
-def _quantile(probability: float, df: float | None) -> float:
-    return float(special.ndtri(probability)) if df is None else t_quantile(probability, df)
-
-
-def _tail(t: float, df: float | None) -> float:
-    return float(special.ndtr(t) if df is None else special.stdtr(df, t))
 
 
 def _treatments(analysis: _Analysis) -> tuple[Estimate, ...]:
@@ -466,6 +429,6 @@ def _treatment_interval(values: Numbers, cov2: float, level: float) -> Interval 
     if total <= NOISE:
         return None
     df = (total / ms) ** 2 * (r - 1) if ms > NOISE else None
-    reach = _quantile((1 + level) / 2, df) * math.sqrt(total / r)
+    reach = student_quantile((1 + level) / 2, df) * math.sqrt(total / r)
     mean = float(values.mean())
     return Interval(max(mean - reach, 0.0), min(mean + reach, 1.0), level)

@@ -69,6 +69,9 @@ class PairedT(TestResult):
         Clusters (patients); None without `cluster`.
     cluster_se, cluster_interval, cluster_p_value : float, Interval or None
         With the differences nested in clusters, t with clusters - 1 degrees of freedom.
+    cluster_reason : Reason or None
+        Why they are None although clusters were given: one cluster (`too_few`), clusters whose
+        means do not differ (`zero_variance`), or what `reason` says.
     """
 
     df: int | None = None
@@ -81,6 +84,7 @@ class PairedT(TestResult):
     cluster_se: float | None = None
     cluster_interval: Interval | None = None
     cluster_p_value: float | None = None
+    cluster_reason: Reason | None = None
 
     @property
     def t(self) -> float | None:
@@ -129,18 +133,24 @@ def paired_t(
     count = None if clusters is None else clusters[1]
     method, n = "paired t-test", pairs.n
     if n == 0:
-        return PairedT(method, n, pairs.n_given, reason=Reason.TOO_FEW, n_clusters=count)
+        few = Reason.TOO_FEW
+        nobody = None if count is None else few
+        return PairedT(
+            method, n, pairs.n_given, reason=few, n_clusters=count, cluster_reason=nobody
+        )
     mean = float(differences.mean())
     sd = float(differences.std(ddof=1)) if n > 1 else 0.0
     if sd == 0 or np.ptp(pairs.clean) == 0:
+        reason = Reason.TOO_FEW if n == 1 else Reason.CONSTANT_DIFFERENCE
         return PairedT(
             method,
             n,
             pairs.n_given,
-            reason=Reason.TOO_FEW if n == 1 else Reason.CONSTANT_DIFFERENCE,
+            reason=reason,
             mean_difference=mean,
             sd_difference=None if n == 1 else 0.0,
             n_clusters=count,
+            cluster_reason=None if count is None else reason,
         )
     se = sd / math.sqrt(n)
     nested = None if clusters is None else cluster_spread(differences - mean, *clusters)
@@ -157,13 +167,26 @@ def paired_t(
         se=se,
         interval=Interval(mean - reach, mean + reach, level),
         effect_size=mean / sd,
-        n_clusters=count,
-        cluster_se=nested,
-        cluster_interval=_cluster_interval(mean, nested, count, level),
-        cluster_p_value=(
-            _t_two_sided(mean / nested, count - 1) if nested is not None and count else None
-        ),
+        **_nested_fields(mean, nested, count, level),
     )
+
+
+def _nested_fields(
+    mean: float, se: float | None, count: int | None, level: float
+) -> dict[str, Any]:
+    """Give the fields that know of the clusters."""
+    if count is None:
+        return {}
+    if se is None:
+        reason = Reason.TOO_FEW if count < 2 else Reason.ZERO_VARIANCE
+        return {"n_clusters": count, "cluster_reason": reason}
+    reach = _t_reach(count - 1, level) * se
+    return {
+        "n_clusters": count,
+        "cluster_se": se,
+        "cluster_interval": Interval(mean - reach, mean + reach, level),
+        "cluster_p_value": _t_two_sided(mean / se, count - 1),
+    }
 
 
 def cluster_spread(residuals: Numbers, codes: npt.NDArray[np.intp], count: int) -> float | None:
@@ -187,15 +210,6 @@ def cluster_spread(residuals: Numbers, codes: npt.NDArray[np.intp], count: int) 
         return None
     se = cluster_se(cluster_sums(residuals, codes, count), residuals.size)
     return se if se > ROUNDING * float(np.abs(residuals).max()) / residuals.size else None
-
-
-def _cluster_interval(
-    mean: float, se: float | None, count: int | None, level: float
-) -> Interval | None:
-    if se is None or count is None:
-        return None
-    reach = _t_reach(count - 1, level) * se
-    return Interval(mean - reach, mean + reach, level)
 
 
 def _t_reach(df: int, level: float) -> float:

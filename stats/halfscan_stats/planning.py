@@ -47,9 +47,11 @@ class SampleSize:
     target_power : float or None
         The power that was asked for; None where n was.
     design_effect : float
-        What nesting multiplies the variance with: 1 + (cluster_size - 1) * icc.
+        What nesting multiplies the variance with, see `in_clusters`.
     n_clusters : int or None
         Clusters (patients) to enrol, where `cluster_size` was given.
+    n_readers : int or None
+        Readers who read all of it, where several are planned for.
     reason : Reason or None
         Why n or the power is None.
     """
@@ -62,6 +64,7 @@ class SampleSize:
     target_power: float | None = None
     design_effect: float = 1.0
     n_clusters: int | None = None
+    n_readers: int | None = None
     reason: Reason | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -128,16 +131,50 @@ def unreachable(method: str, alpha: float, power: float, *, ever: bool = False) 
     return SampleSize(method, None, None, alpha, target_power=power, reason=reason)
 
 
-def in_clusters(found: SampleSize, cluster_size: float | None, icc: float) -> SampleSize:
-    """Enlarge a sample whose observations are nested in clusters."""
+def in_clusters(
+    found: SampleSize, cluster_size: float | None, icc: float, cluster_size_cv: float = 0.0
+) -> SampleSize:
+    """Enlarge a sample whose observations are nested in clusters [1]_.
+
+    Parameters
+    ----------
+    found : SampleSize
+        As if all observations were independent.
+    cluster_size : float or None
+        Mean number of observations of a cluster; None where each stands alone.
+    icc : float
+        Intraclass correlation of the observations of a cluster, 0 to 1.
+    cluster_size_cv : float
+        Coefficient of variation of the cluster sizes (SD over mean); 0 where all are the same.
+
+    Returns
+    -------
+    SampleSize
+        With n times the design effect ``1 + ((cv**2 + 1) * size - 1) * icc``.
+
+    Raises
+    ------
+    StatsError
+        If an argument lies outside its range.
+
+    References
+    ----------
+    .. [1] Eldridge SM, Ashby D, Kerry S (2006). Int J Epidemiol 35:1292-1300.
+    """
     check(0 <= finite(icc, "icc") <= 1, "icc must lie in [0, 1]", icc)
+    check(
+        finite(cluster_size_cv, "cluster_size_cv") >= 0,
+        "cluster_size_cv must be at least 0",
+        cluster_size_cv,
+    )
     if cluster_size is None:
         check(icc == 0, "icc needs cluster_size", icc)
+        check(cluster_size_cv == 0, "cluster_size_cv needs cluster_size", cluster_size_cv)
         return found
     check(
         finite(cluster_size, "cluster_size") >= 1, "cluster_size must be at least 1", cluster_size
     )
-    effect = 1 + (cluster_size - 1) * icc
+    effect = 1 + ((cluster_size_cv**2 + 1) * cluster_size - 1) * icc
     needed = effect * (found.n or 0)
     clusters = math.ceil(needed / cluster_size - 1e-9)
     return replace(found, n=math.ceil(needed - 1e-9), design_effect=effect, n_clusters=clusters)

@@ -26,15 +26,18 @@ from halfscan_stats.planning import (
 )
 from halfscan_stats.proportions import score_statistic
 from halfscan_stats.samplesize_kappa import power_kappa, sample_size_kappa
+from halfscan_stats.samplesize_mrmc import power_mrmc, sample_size_mrmc
 
 __all__ = [
     "SampleSize",
     "power_kappa",
     "power_mcnemar",
+    "power_mrmc",
     "power_noninferiority",
     "power_paired_t",
     "sample_size_kappa",
     "sample_size_mcnemar",
+    "sample_size_mrmc",
     "sample_size_noninferiority",
     "sample_size_paired_t",
 ]
@@ -94,6 +97,7 @@ def sample_size_paired_t(
     two_sided: bool = True,
     cluster_size: float | None = None,
     icc: float = 0.0,
+    cluster_size_cv: float = 0.0,
 ) -> SampleSize:
     """Pairs that a paired t-test needs, as R's ``power.t.test(type = "paired")``.
 
@@ -103,9 +107,12 @@ def sample_size_paired_t(
         See `power_paired_t`.
     power : float
         Power to reach.
-    cluster_size, icc
-        Pairs in a cluster (patient) and their intraclass correlation: n grows by the design
-        effect 1 + (cluster_size - 1) * icc.
+    cluster_size, icc, cluster_size_cv
+        Mean number of pairs in a cluster (patient), their intraclass correlation, and the
+        coefficient of variation of the cluster sizes (SD over mean, 0 where all are one size): n
+        grows by the design effect ``1 + ((cv**2 + 1) * cluster_size - 1) * icc`` (Eldridge, Ashby
+        & Kerry 2006, Int J Epidemiol 35:1292-1300). A cluster that is much larger than the others
+        says less than its share.
 
     Returns
     -------
@@ -133,7 +140,7 @@ def sample_size_paired_t(
     found = SampleSize(
         method, n, _t_power(n, effect, tail), alpha, n_unrounded=high, target_power=power
     )
-    return in_clusters(found, cluster_size, icc)
+    return in_clusters(found, cluster_size, icc, cluster_size_cv)
 
 
 def _t_power(n: float, effect: float, tail: float) -> float:
@@ -185,6 +192,7 @@ def sample_size_mcnemar(
     alpha: float = 0.05,
     cluster_size: float | None = None,
     icc: float = 0.0,
+    cluster_size_cv: float = 0.0,
 ) -> SampleSize:
     """Pairs that the exact McNemar test needs.
 
@@ -197,7 +205,7 @@ def sample_size_mcnemar(
         See `power_mcnemar`.
     power : float
         Power to reach.
-    cluster_size, icc
+    cluster_size, icc, cluster_size_cv
         See `sample_size_paired_t`.
 
     Returns
@@ -223,7 +231,7 @@ def sample_size_mcnemar(
     if n is None:
         return unreachable(method, alpha, power, ever=True)
     found = SampleSize(method, n, at(n), alpha, target_power=power)
-    return in_clusters(found, cluster_size, icc)
+    return in_clusters(found, cluster_size, icc, cluster_size_cv)
 
 
 def _mcnemar_power(n: int, p10: float, p01: float, alpha: float) -> float:
@@ -300,6 +308,7 @@ def sample_size_noninferiority(
     alpha: float = 0.05,
     cluster_size: float | None = None,
     icc: float = 0.0,
+    cluster_size_cv: float = 0.0,
 ) -> SampleSize:
     """Pairs that the score test of non-inferiority needs.
 
@@ -309,7 +318,7 @@ def sample_size_noninferiority(
         See `power_noninferiority`.
     power : float
         Power to reach; as for `sample_size_mcnemar` it holds from the answer on.
-    cluster_size, icc
+    cluster_size, icc, cluster_size_cv
         See `sample_size_paired_t`.
 
     Returns
@@ -338,7 +347,7 @@ def sample_size_noninferiority(
     if n is None:
         return unreachable(method, alpha, power, ever=True)
     found = SampleSize(method, n, at(n), alpha, target_power=power)
-    return in_clusters(found, cluster_size, icc)
+    return in_clusters(found, cluster_size, icc, cluster_size_cv)
 
 
 def _score_power(n: int, p10: float, p01: float, margin: float, alpha: float) -> float:

@@ -91,6 +91,7 @@ def sample_size_kappa(  # noqa: PLR0913  (all but the kappas are keywords)
     two_sided: bool = True,
     cluster_size: float | None = None,
     icc: float = 0.0,
+    cluster_size_cv: float = 0.0,
 ) -> SampleSize:
     """Subjects that a test of H0: kappa = `kappa0` needs when the truth is `kappa1`.
 
@@ -100,7 +101,7 @@ def sample_size_kappa(  # noqa: PLR0913  (all but the kappas are keywords)
         See `power_kappa`.
     power : float
         Power to reach.
-    cluster_size, icc
+    cluster_size, icc, cluster_size_cv
         See `sample_size_paired_t`.
 
     Returns
@@ -131,7 +132,7 @@ def sample_size_kappa(  # noqa: PLR0913  (all but the kappas are keywords)
     found = SampleSize(
         plan.method, n, plan.power(n, tail), alpha, n_unrounded=unrounded, target_power=power
     )
-    return in_clusters(found, cluster_size, icc)
+    return in_clusters(found, cluster_size, icc, cluster_size_cv)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,9 @@ class Wilcoxon(TestResult):
     n_clusters : int or None
         Clusters (patients); None without `cluster`.
     cluster_z, cluster_p_value : float or None
-        With the signs of a cluster flipped together (Rosner, Glynn & Lee 2006); None with fewer
-        than two clusters that differ.
+        With the signs of a cluster flipped together, clusters of unequal size weighted by the
+        correlation of their signed ranks (Rosner, Glynn & Lee 2006); None with fewer than two
+        clusters that differ.
     cluster_reason : Reason or None
         Why they are None although clusters were given.
     """
@@ -226,12 +227,41 @@ def _z_pratt(differences: Numbers) -> float:
 
 
 def _cluster_z(signed: Numbers, codes: npt.NDArray[np.intp]) -> float | None:
-    """Sum of the signed ranks over its spread when whole clusters change sign."""
-    sums = np.bincount(codes, weights=signed)
-    if np.unique(codes).size < 2:
+    """Weighted sum of the signed ranks over its spread when whole clusters change sign.
+
+    A cluster of g pairs weighs ``g / (1 + (g - 1) rho)`` times its mean (Rosner, Glynn & Lee
+    2006): that is its sum where all clusters have one size, and less where it says the same thing
+    many times.
+    """
+    sizes = np.bincount(codes)
+    there = sizes > 0
+    sizes, sums = sizes[there], np.asarray(np.bincount(codes, weights=signed)[there], dtype=float)
+    if sizes.size < 2:
         return None
+    if sizes.min() < sizes.max():
+        sums = sums / (1 + (sizes - 1) * _rank_correlation(signed, sums, sizes))
     spread = math.sqrt(float(np.sum(sums**2)))
-    return float(signed.sum()) / spread if spread > 0 else 0.0
+    return float(sums.sum()) / spread if spread > 0 else 0.0
+
+
+def _rank_correlation(signed: Numbers, sums: Numbers, sizes: npt.NDArray[np.intp]) -> float:
+    """Correlation of the signed ranks of a cluster, within 0 and 1, for clusters of unequal size.
+
+    From the mean squares between and within clusters, corrected for few clusters
+    (Rosner, Glynn & Lee 2006).
+    """
+    n, clusters = signed.size, sizes.size
+    explained = float(np.sum(sums**2 / sizes))
+    between = (explained - float(sums.sum()) ** 2 / n) / (clusters - 1)
+    within = max(float(np.sum(signed**2)) - explained, 0.0) / (n - clusters)
+    usual = (n - float(np.sum(sizes**2)) / n) / (clusters - 1)
+    of_clusters = (between - within) / usual
+    if of_clusters <= 0:
+        return 0.0
+    rho = of_clusters / (of_clusters + within)
+    if clusters > 2:
+        rho *= 1 + (1 - rho**2) / (clusters - 2.5)
+    return min(rho, 1.0)
 
 
 def _exact(ranks: Numbers, plus: float) -> float:
