@@ -189,8 +189,7 @@ def _test(counts: Counts, n_given: int, method: str, level: float) -> ClusteredM
     fields |= _chi_squares(apart, sizes)
     fields["se"] = cluster_se(apart - sizes * fields["difference"], n)
     statistic, p_value = fields[method], fields[f"{method}_p"]
-    reason = None if "interval" in fields else Reason.ZERO_VARIANCE  # every cluster says the same
-    return ClusteredMcNemar(**fields, statistic=statistic, p_value=p_value, reason=reason)
+    return ClusteredMcNemar(**fields, statistic=statistic, p_value=p_value)
 
 
 def _decided(counts: Counts, level: float) -> Decision:

@@ -86,7 +86,9 @@ def design_effect(
     sums = cluster_sums(differences - mean, codes, n_clusters)
     nested = n_clusters / (n_clusters - 1) * float(sums @ sums) + weight * assumed
     least = float(np.square(differences - mean).sum()) + weight
-    return max(nested, least) / independent
+    effect = max(nested, least) / independent
+    # Fractions that are all the same say as little of their spread as no difference at all.
+    return effect if effect > _NOTHING else assumed
 
 
 def degrees_of_freedom(differences: Numbers, codes: Codes, n_clusters: int) -> float:
