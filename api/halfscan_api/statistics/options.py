@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat
 
 from halfscan_api.schemas import Input
-from halfscan_api.studies.protocol import Key
-from halfscan_api.studies.schemas import ReaderName
+from halfscan_api.studies.protocol import Key, ReaderName
 
 Format = Literal["json", "csv", "html"]
 # Bounds keep quantiles finite: nobody asks for more.
@@ -117,10 +116,22 @@ class MrmcQuery(LevelQuery):
 
     truth_reader: Annotated[
         ReaderName | None,
-        Field(description="Reader whose findings are the reference standard."),
+        Field(
+            description="Reader whose findings are the reference standard; that of the protocol by "
+            "default."
+        ),
     ] = None
     truth_arm: Annotated[
-        Key | None, Field(description="Arm that this reader saw; the reference arm by default.")
+        Key | None,
+        Field(description="Arm that this reader saw; that of the protocol, or the reference arm."),
+    ] = None
+    alpha: Annotated[
+        FiniteFloat | None,
+        Field(
+            ge=1e-6,
+            lt=0.5,
+            description="One-sided level of non-inferiority; the alpha of the protocol by default.",
+        ),
     ] = None
     figure: Literal["auc", "sensitivity", "specificity"] = "auc"
     covariance: Literal["jackknife", "delong", "bootstrap", "unbiased"] = "jackknife"
@@ -161,3 +172,20 @@ class SampleSizeQuery(TableQuery):
     icc: Annotated[FiniteFloat, Field(ge=0, le=1, description="Correlation within a patient.")] = (
         0.0
     )
+    cluster_size_cv: Annotated[
+        FiniteFloat,
+        Field(ge=0, le=10, description="SD over mean of the observations of a patient; with icc."),
+    ] = 0.0
+    auc_difference: Annotated[
+        FiniteFloat | None,
+        Field(
+            ge=0.001,
+            lt=1,
+            description="Difference of the AUC to be found (MRMC); without it non-inferiority with "
+            "the margin of the truth is planned.",
+        ),
+    ] = None
+    readers: Annotated[
+        int | None,
+        Field(ge=2, le=1000, description="Readers to plan MRMC with; as many as here by default."),
+    ] = None

@@ -36,6 +36,7 @@ REASONS = {
     "pairs_unknown": "only the discordant pairs are known",
     "not_reachable": "no finite sample gives what was asked for",
     "no_reference_standard": "the study has no reference standard: MRMC needs one (truth_reader)",
+    "no_truth_reader": "the study has no reader of the name that the protocol gives its truth",
     "no_margin": "no endpoint declares a margin",
     "not_recorded": "the archived headers were not recorded at enrolment",
     "not_in_headers": "the archived headers do not state it",
@@ -61,7 +62,6 @@ class Cell:
 
 
 Line = tuple[Cell | str, ...]
-_REASON_FIELDS = frozenset({"reason", "cluster_reason", "odds_ratio_reason"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Table(Generic[R]):
     @property
     def reasons(self) -> dict[str, str]:
         """Reasons that stand in the rows, and what they mean."""
-        found = dict.fromkeys(text for name, text in _said(self.rows) if name in _REASON_FIELDS)
+        found = dict.fromkeys(text for name, text in _said(self.rows) if _is_reason(name))
         return {reason: REASONS.get(reason, reason) for reason in found}
 
     @property
@@ -187,10 +187,15 @@ def _said(value: object) -> Iterator[tuple[str, str]]:
         for name in _names(type(value)):
             inner = getattr(value, name)
             if isinstance(inner, str):
-                if name == "method" or name in _REASON_FIELDS:
+                if name == "method" or _is_reason(name):
                     yield name, str(inner)
             elif inner is not None:
                 yield from _said(inner)
+
+
+def _is_reason(name: str) -> bool:
+    """Whether a field says why something is not there: reason, cluster_reason."""
+    return name == "reason" or name.endswith("_reason")
 
 
 @cache

@@ -21,6 +21,7 @@ from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import SampleSizeQuery
 from halfscan_api.statistics.profiles import Profiles
 from halfscan_api.statistics.results import Cell, Grid, Line, Table, number
+from halfscan_api.statistics.sample_size_mrmc import MRMC_NOTE, mrmc_plans
 from halfscan_api.studies.protocol import EndpointKind, Hypothesis
 from halfscan_stats import (
     SampleSize,
@@ -43,12 +44,14 @@ _TOGETHER = {
     "kappa1": ("prevalence",),
     "prevalence": ("kappa1",),
     "icc": ("cluster_size",),
+    "cluster_size_cv": ("cluster_size",),
 }
 _TEST_WORDS = {
     "mcnemar": "McNemar",
     "noninferiority": "non-inferiority",
     "kappa": "kappa",
     "paired_t": "paired t",
+    "mrmc": "MRMC",
 }
 
 
@@ -63,7 +66,8 @@ class SampleSizeRow:
     source : str
         ``study`` (assumptions from the answers so far) or ``asked`` (from the query).
     test : str
-        ``mcnemar``, ``noninferiority``, ``kappa`` or ``paired_t``.
+        ``mcnemar``, ``noninferiority``, ``kappa``, ``paired_t`` or ``mrmc`` (the AUC of many
+        readers).
     item, label : str or None
         What is planned for.
     place : str or None
@@ -119,6 +123,7 @@ def compute(session: Session, frame: Frame, options: SampleSizeQuery) -> Table[S
         *_asked_rows(frame, options),
         *_finding_rows(session, frame, options),
         *_score_rows(session, frame, options),
+        *_mrmc_rows(session, frame, options),
     )
     return Table(
         name="sample-size",
@@ -144,6 +149,7 @@ def compute(session: Session, frame: Frame, options: SampleSizeQuery) -> Table[S
                 f"{options.kappa0:g}, two-sided."
             ),
             "Scores: non-inferiority of the means, no true difference, one-sided.",
+            *([MRMC_NOTE] if any(row.test == "mrmc" for row in rows) else []),
             (
                 "For a next study: a plan from an unfinished study takes its estimates for the "
                 "truth. The power of this study is not computed from its own results, which would "
@@ -181,6 +187,10 @@ def _check(frame: Frame, options: SampleSizeQuery) -> None:
     if shares > 1:
         detail = f"p10 + p01 must be at most 1, got {shares:g}"
         errors.append({"in": "query", "field": "p01", "detail": detail})
+    for name in ("auc_difference", "readers"):
+        if getattr(options, name) is not None and frame.protocol.truth is None:
+            detail = f"is of no use without a truth in the protocol, got {getattr(options, name):g}"
+            errors.append({"in": "query", "field": name, "detail": detail})
     if errors:
         raise InvalidRequest(errors)
 
@@ -188,7 +198,11 @@ def _check(frame: Frame, options: SampleSizeQuery) -> None:
 def _asked_rows(frame: Frame, options: SampleSizeQuery) -> Iterator[SampleSizeRow]:
     """Plan from the figures of the query, where a test has all that it needs."""
     what = _What("asked")
-    nested = {"cluster_size": options.cluster_size, "icc": options.icc}
+    nested = {
+        "cluster_size": options.cluster_size,
+        "icc": options.icc,
+        "cluster_size_cv": options.cluster_size_cv,
+    }
     if options.delta is not None and options.sd is not None:
         yield _plan(
             frame, options, what, "paired_t", {"delta": options.delta, "sd": options.sd}, nested
@@ -310,6 +324,21 @@ def _score_rows(
 
 
 _OF_DIFFERENCES = {Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE}
+
+
+def _mrmc_rows(session: Session, frame: Frame, options: SampleSizeQuery) -> Iterator[SampleSizeRow]:
+    """Plan for the AUC of many readers."""
+    for found in mrmc_plans(session, frame, options):
+        yield SampleSizeRow(
+            source="study",
+            test="mrmc",
+            item=found.finding.name,
+            label=found.finding.label,
+            place=None,
+            assumptions=found.assumptions,
+            plan=found.plan,
+            reason=found.reason,
+        )
 
 
 def _margins(frame: Frame, kind: EndpointKind) -> dict[str, float]:

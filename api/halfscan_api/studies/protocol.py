@@ -25,6 +25,13 @@ Key = Annotated[
         description="A name for programs: a letter, then letters, digits, underscores.",
     ),
 ]
+ReaderName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$",
+        description="A letter, then up to 31 letters, digits, dashes, underscores.",
+    ),
+]
 Label = Annotated[str, Field(min_length=1, max_length=200, description="A name for people.")]
 LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9/_.-]*$", max_length=32)]
 Area = Annotated[FiniteFloat, Field(gt=0, le=1e6, description="Area [mm2].")]
@@ -233,6 +240,27 @@ class Endpoint(Input):
         return self
 
 
+class Truth(Input):
+    """The reference standard: one reader whose findings are taken for true.
+
+    Readers join a study after its protocol: that there is one of this name is seen when it is used.
+    """
+
+    reader: Annotated[ReaderName, Field(description="A consensus or an expert; judges nobody.")]
+    arm: Annotated[
+        Key | None, Field(description="Arm that this reader saw; the reference arm by default.")
+    ] = None
+    margin: Annotated[
+        FiniteFloat | None,
+        Field(
+            gt=0,
+            lt=1,
+            description="Of non-inferiority of the area under the curve (MRMC), test arm minus "
+            "reference; not tested if none.",
+        ),
+    ] = None
+
+
 class Protocol(Input):
     """A reader study, whole.
 
@@ -273,6 +301,7 @@ class Protocol(Input):
         Field(description="by_normality: Shapiro-Wilk of the differences chooses."),
     ] = "by_normality"
     endpoints: Annotated[tuple[Endpoint, ...], Field(max_length=500)] = ()
+    truth: Truth | None = None
     seed: Annotated[
         int | None,
         Field(ge=0, le=2**53 - 1, description="Of the randomisation; drawn if none is given."),
@@ -295,6 +324,7 @@ class Protocol(Input):
         yield from _fault(self._check_required)
         for endpoint in self.endpoints:
             yield from self._endpoint_faults(endpoint)
+        yield from _fault(self._check_truth)
         if self.repeat_cases is not None and not self.repeat_sessions:
             yield "repeat_cases needs repeat_sessions, got 0"
 
@@ -319,6 +349,14 @@ class Protocol(Input):
         }
         if not any(asked.values()):
             raise ValueError("a study must ask something: criteria, regions or findings")
+
+    def _check_truth(self) -> None:
+        if self.truth is None:
+            return
+        if not self.findings:
+            raise ValueError("a truth needs findings: there are none to judge")
+        if self.truth.arm is not None:
+            _check_known("arm of the truth", self.truth.arm, self.arm_names)
 
     def _endpoint_faults(self, endpoint: Endpoint) -> Iterator[str]:
         items = {

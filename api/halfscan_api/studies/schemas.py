@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, model_validator
 
 from halfscan_api.schemas import DicomUid, Input, JsonValue, Moment, OrthancId, Output, Reason
-from halfscan_api.studies.protocol import Key, Protocol, templates
+from halfscan_api.studies.protocol import Key, Protocol, ReaderName, templates
 from halfscan_api.studies.tables import CaseKind
 
 MAX_PER_PAGE = 1000
@@ -16,13 +16,6 @@ StudyName = Annotated[
     Field(
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,30}$",
         description="A letter, then up to 30 letters, digits, dashes, underscores.",
-    ),
-]
-ReaderName = Annotated[
-    str,
-    Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$",
-        description="A letter, then up to 31 letters, digits, dashes, underscores.",
     ),
 ]
 Pseudonym = Annotated[

@@ -10,8 +10,7 @@ from halfscan_api.errors import InvalidRequest
 from halfscan_api.schemas import Input
 from halfscan_api.statistics.frame import Frame, ReaderOfStudy
 from halfscan_api.statistics.results import Table
-from halfscan_api.studies.protocol import Key
-from halfscan_api.studies.schemas import ReaderName
+from halfscan_api.studies.protocol import Key, ReaderName
 
 if TYPE_CHECKING:
     from halfscan_api.statistics.figures.canvas import Picture

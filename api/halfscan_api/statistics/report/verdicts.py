@@ -108,7 +108,14 @@ def index_test(facts: Facts, tables: Tables) -> Verdict:
 
 
 def no_reference(facts: Facts, tables: Tables) -> Verdict:
-    del facts, tables
+    del tables
+    if facts.frame.protocol.truth is not None:
+        return Verdict(
+            Status.PARTLY,
+            ("Many readers, many cases",),
+            "The protocol takes the findings of one reader for true; how that reader came to them, "
+            "and why, is for the authors.",
+        )
     return Verdict(
         Status.NOT_APPLICABLE,
         (),
