@@ -381,7 +381,10 @@ def _line(frame: Frame, row: MrmcRow, *, tested: bool, several: bool) -> Line:
     arm = [frame.arm_label(row.arms[0])] if several else []
     answer = row.deciding
     assert answer is not None  # noqa: S101 - every row of a study with a truth is analysed
-    means = [with_interval(one.value, one.interval, None) for one in answer.treatments]
+    means = [
+        with_interval(one.value, one.interval, None if one.interval else one.reason)
+        for one in answer.treatments
+    ]
     return (
         Cell(row.label),
         *arm,
