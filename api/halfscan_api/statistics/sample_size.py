@@ -330,7 +330,7 @@ def _mrmc_rows(session: Session, frame: Frame, options: SampleSizeQuery) -> Iter
             place=None,
             assumptions=found.assumptions,
             plan=found.plan,
-            present=found.present,
+            present=None,
             reason=found.reason,
         )
 

@@ -17,7 +17,6 @@ from halfscan_stats import (
     SampleSize,
     StatsError,
     obuchowski_rockette,
-    power_mrmc,
     sample_size_mrmc,
 )
 
@@ -38,8 +37,8 @@ class MrmcPlan:
     finding : Finding
     assumptions : dict
         What the plan rests on, beside the variance components.
-    plan, present : SampleSize or None
-        Cases for the power that was asked for; power of the cases that there are now.
+    plan : SampleSize or None
+        Cases for the power that was asked for.
     reason : str or None
         Why there is no plan.
     """
@@ -47,7 +46,6 @@ class MrmcPlan:
     finding: Finding
     assumptions: dict[str, float]
     plan: SampleSize | None
-    present: SampleSize | None
     reason: str | None
 
 
@@ -72,9 +70,9 @@ def mrmc_plans(session: Session, frame: Frame, options: SampleSizeQuery) -> Iter
     for finding in frame.protocol.findings:
         for arm in frame.test_arms:
             if options.auc_difference is None and truth.margin is None:
-                yield MrmcPlan(finding, {}, None, None, "no_margin")
+                yield MrmcPlan(finding, {}, None, "no_margin")
             elif len(standard.judged) < 2:
-                yield MrmcPlan(finding, {}, None, None, "too_few")
+                yield MrmcPlan(finding, {}, None, "too_few")
             else:
                 ratings, true = ratings_of(profiles, frame, finding, standard, arm)
                 pilot = obuchowski_rockette(ratings, true, rng=SEED)
@@ -97,12 +95,11 @@ def _plan(
     if options.auc_difference is None:
         assumed["margin"] = margin
     if pilot.components.cov3 is None:  # too few cases of either kind for a covariance
-        return MrmcPlan(finding, assumed, None, None, "too_few")
+        return MrmcPlan(finding, assumed, None, "too_few")
     try:
         plan = sample_size_mrmc(components=pilot.components, power=options.power, **assumed)
-        present = power_mrmc(pilot.n, components=pilot.components, **assumed)
     except StatsError:
         # The readers of this study leave no spread to plan with.
-        return MrmcPlan(finding, assumed, None, None, "undefined")
+        return MrmcPlan(finding, assumed, None, "undefined")
     reason = None if plan.reason is None else plan.reason.value
-    return MrmcPlan(finding, assumed, plan, present, reason)
+    return MrmcPlan(finding, assumed, plan, reason)
