@@ -165,7 +165,7 @@ def success_counts(positive: Numbers, negative: Numbers, shape: tuple[int, int])
         ups[:, part] = kernel @ n_as_well
         downs += n_alike[part] @ kernel
         flat, times = kernel.reshape(rows, -1), np.outer(n_alike[part], n_as_well).ravel()
-        both += (flat if times.max() == 1 else flat * times) @ flat.T
+        both += (flat if (times == 1).all() else flat * times) @ flat.T
     n1, n0 = rated[0] @ n_alike, rated[1] @ n_as_well
     same1, same0 = (rated[0] * n_alike) @ rated[0].T, (rated[1] * n_as_well) @ rated[1].T
     wins = ups @ n_alike
