@@ -119,7 +119,7 @@ def test_incomplete_readings_are_answered_by_ustatistics(sqlite_api: Api) -> Non
         assert row["decided_by"] == "ustatistics"
         assert row["ustatistics"]["design"] == "paired split plot"
         assert (row["ustatistics"]["n"], row["answer"]["n"]) == (24, 0)
-        known = mrmc_ustatistics(scores, true)
+        known = mrmc_ustatistics(scores, true, paired=True)
         assert row["ustatistics"]["value"] == pytest.approx(known.value)
         assert row["reason"] == known.reason
         if known.interval is not None:
@@ -133,6 +133,17 @@ def test_incomplete_readings_are_answered_by_ustatistics(sqlite_api: Api) -> Non
     assert "U-statistics" in text
     assert "Not every reader has read every case" in text
     assert "24 of 24" in text
+
+
+def test_a_reading_without_its_pair_waits_for_it(sqlite_api: Api) -> None:
+    """A study under way: r1 has read half of the cases in one arm alone."""
+    unread = [("r1", f"P{number:04}", "accelerated") for number in range(1, 13)]
+    study = study_with(sqlite_api, Truth(reader="expert"), cases=24, unread=unread)
+    for row in ask(sqlite_api, study)["rows"]:
+        assert row["decided_by"] == "ustatistics"
+        assert row["ustatistics"]["design"] == "paired split plot"
+        assert row["ustatistics"]["n_ratings"] == 2 * (24 + 24 + 12)
+        assert row["answer"]["n"] == 12
 
 
 def test_shares_are_answered_on_complete_cases(sqlite_api: Api) -> None:

@@ -71,6 +71,29 @@ def test_the_unbiased_covariance_is_unbiased() -> None:
     assert np.mean(errors) == pytest.approx(np.var(figures), rel=0.1)
 
 
+def test_components_are_raw_and_denominators_are_not() -> None:
+    """Cov2 - cov3 below 0 counts as 0 in the tests alone (Hillis 2007), as in R's MRMCaov."""
+    below = 0
+    for seed in range(40):
+        ratings, truth = study(cases=16, seed=seed)
+        answer = obuchowski_rockette(ratings, truth)
+        parts, test = answer.components, answer.random_both
+        assert test is not None
+        assert parts.ms_treatment_reader is not None
+        assert parts.error is not None
+        assert parts.cov1 is not None
+        assert parts.cov2 is not None
+        assert parts.cov3 is not None
+        shared = parts.cov2 - parts.cov3
+        raw = parts.ms_treatment_reader - parts.error + parts.cov1 + shared
+        assert parts.treatment_reader == pytest.approx(raw)
+        if shared < 0 and test.f is not None:
+            below += 1
+            assert test.f == pytest.approx((parts.ms_treatment or 0) / parts.ms_treatment_reader)
+            assert test.df2 == pytest.approx(2)  # (treatments - 1) (readers - 1)
+    assert below
+
+
 @pytest.mark.parametrize("figure", ["auc", "sensitivity", "specificity"])
 def test_the_covariances_agree_in_a_large_study(figure: str) -> None:
     ratings, truth = study(cases=600)

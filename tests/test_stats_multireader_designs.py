@@ -183,6 +183,31 @@ def test_the_design_is_named_and_counted() -> None:
     assert mrmc_ustatistics(ratings, unknown).n == 22  # type: ignore[arg-type]  # None is missing
 
 
+def test_paired_takes_what_a_reader_rated_with_every_treatment() -> None:
+    ratings, truth = study(np.random.default_rng(6))
+    assert mrmc_ustatistics(split(ratings), truth, paired=True) == mrmc_ustatistics(
+        split(ratings), truth
+    )
+    ratings[0, 1, 5] = ratings[1, 2, 7] = np.nan
+    answer = mrmc_ustatistics(ratings, truth, paired=True)
+    ratings[1, 1, 5] = ratings[0, 2, 7] = np.nan
+    assert answer == mrmc_ustatistics(ratings, truth)
+    assert (answer.design, answer.n_ratings) == ("paired split plot", 2 * (4 * 24 - 2))
+
+
+def test_paired_the_variance_of_holed_ratings_keeps_above_zero() -> None:
+    """What readers and cases have in common cancels only where both treatments have it."""
+    rng = np.random.default_rng(12)
+    undefined = {True: 0, False: 0}
+    for _ in range(200):
+        ratings, truth = study(rng, cases=60)
+        ratings[rng.random(ratings.shape) < 0.2] = np.nan
+        for paired in undefined:
+            undefined[paired] += mrmc_ustatistics(ratings, truth, paired=paired).interval is None
+    assert undefined[True] == 0
+    assert undefined[False] > 0
+
+
 def test_order_does_not_matter() -> None:
     ratings, truth = study(np.random.default_rng(8))
     ratings = split(ratings)

@@ -158,7 +158,7 @@ def test_one_case_less_falls_short() -> None:
         ({"components": VarianceComponents()}, "components must have treatment_reader"),
         (
             {"components": VarianceComponents(None, 0.0, 0.0, 0.0, 0.0, 0.0)},
-            "components leave no variance",
+            "components leave no variance of cases",
         ),
     ],
 )

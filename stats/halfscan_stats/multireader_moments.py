@@ -152,23 +152,26 @@ def success_counts(positive: Numbers, negative: Numbers, shape: tuple[int, int])
     SuccessCounts
         Ties count half.
     """
+    (positive, n_alike), (negative, n_as_well) = _alike(positive), _alike(negative)
     rows = len(positive)
     rated = [(~np.isnan(side)).astype(float) for side in (positive, negative)]
     ups, downs = np.zeros_like(positive), np.zeros_like(negative)
     both = np.zeros((rows, rows))
     step = max(1, KERNEL_AT_ONCE // max(1, negative.shape[1] * rows))
     for start in range(0, positive.shape[1], step):
-        high, low = positive[:, start : start + step, None], negative[:, None, :]
+        part = slice(start, start + step)
+        high, low = positive[:, part, None], negative[:, None, :]
         kernel = (high > low) + 0.5 * (high == low)  # NaN compares as false
-        ups[:, start : start + step] = kernel.sum(axis=2)
-        downs += kernel.sum(axis=1)
-        flat = kernel.reshape(rows, -1)
-        both += flat @ flat.T
-    n1, n0 = (side.sum(axis=1) for side in rated)
-    same1, same0 = (side @ side.T for side in rated)
-    wins = ups.sum(axis=1)
+        ups[:, part] = kernel @ n_as_well
+        downs += n_alike[part] @ kernel
+        flat, times = kernel.reshape(rows, -1), np.outer(n_alike[part], n_as_well).ravel()
+        both += (flat if (times == 1).all() else flat * times) @ flat.T
+    n1, n0 = rated[0] @ n_alike, rated[1] @ n_as_well
+    same1, same0 = (rated[0] * n_alike) @ rated[0].T, (rated[1] * n_as_well) @ rated[1].T
+    wins = ups @ n_alike
+    same = (ups * n_alike) @ ups.T, (downs * n_as_well) @ downs.T
     return SuccessCounts(
-        np.stack([both, ups @ ups.T, downs @ downs.T, np.outer(wins, wins)]),
+        np.stack([both, *same, np.outer(wins, wins)]),
         np.stack(
             [
                 same1 * same0,
@@ -181,3 +184,13 @@ def success_counts(positive: Numbers, negative: Numbers, shape: tuple[int, int])
         n1 * n0,
         shape,
     )
+
+
+def _alike(ratings: Numbers) -> tuple[Numbers, Numbers]:
+    """Cases that all rows rate alike as one column, and how many there are of each.
+
+    Grades have few values: thousands of cases become a few dozen.
+    """
+    lowest = np.where(np.isnan(ratings), -np.inf, ratings)  # NaN is unlike itself
+    columns, counts = np.unique(lowest, axis=1, return_counts=True)
+    return np.where(np.isinf(columns), np.nan, columns), counts.astype(float)

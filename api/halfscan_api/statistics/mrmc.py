@@ -3,7 +3,8 @@
 The reference standard is one reader (a consensus, an expert) whose findings are taken for true: the
 one that the protocol names, or the query. A patient is one case: rated by the highest grade of all
 levels, true where any level has the finding. Where every reader read every case in both arms
-Obuchowski and Rockette's analysis answers, elsewhere the U-statistics of Gallas.
+Obuchowski and Rockette's analysis answers, elsewhere the U-statistics of Gallas, of the readings
+that have their pair in the other arm.
 """
 
 from collections.abc import Iterator
@@ -81,7 +82,7 @@ class MrmcRow:
     answer : ObuchowskiRockette or None
         Of the cases that all readers read in both arms.
     ustatistics : MrmcUStatistics or None
-        Of all ratings; of the AUC alone.
+        Of all readings that a reader has made of a patient in both arms; of the AUC alone.
     noninferiority : MrmcNonInferiority or None
         By the analysis that answers; None without a margin in the truth of the protocol.
     adjusted : Adjusted or None
@@ -292,7 +293,7 @@ def _judged(
     )
     whole = None
     if options.figure == "auc":
-        whole = mrmc_ustatistics(ratings, truth, level=options.level)
+        whole = mrmc_ustatistics(ratings, truth, paired=True, level=options.level)
     crossed = whole is None or whole.design == "fully crossed"
     row = replace(
         row, answer=answer, ustatistics=whole, decided_by=CROSSED if crossed else ANY_DESIGN
@@ -346,8 +347,9 @@ def _notes(
     if any(row.decided_by == ANY_DESIGN for row in rows):
         yield (
             "Not every reader has read every case in both arms: the U-statistics of Gallas take "
-            "all readings that there are. Obuchowski and Rockette's analysis of the cases that are "
-            "complete stands beside them in the data."
+            "every reading that has its pair, of the same reader and patient in the other arm. "
+            "Obuchowski and Rockette's analysis of the cases that all readers read stands beside "
+            "them in the data."
         )
     if any(row.noninferiority is not None for row in rows):
         alpha = options.alpha or frame.protocol.alpha
@@ -381,7 +383,10 @@ def _line(frame: Frame, row: MrmcRow, *, tested: bool, several: bool) -> Line:
     arm = [frame.arm_label(row.arms[0])] if several else []
     answer = row.deciding
     assert answer is not None  # noqa: S101 - every row of a study with a truth is analysed
-    means = [with_interval(one.value, one.interval, None) for one in answer.treatments]
+    means = [
+        with_interval(one.value, one.interval, None if one.interval else one.reason)
+        for one in answer.treatments
+    ]
     return (
         Cell(row.label),
         *arm,
