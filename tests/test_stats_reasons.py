@@ -128,7 +128,10 @@ CALLS: dict[str, list[Callable[[Answers, Answers, list[int]], Any]]] = {
     "wilcoxon_signed_rank": [lambda x, y, c: stats.wilcoxon_signed_rank(x, y, cluster=c)],
 }
 # These answer with no interval: p-values, words, numbers of cases.
-WITHOUT_INTERVAL = {"adjust_pvalues", "landis_koch"}
+WITHOUT_INTERVAL = {
+    *("adjust_pvalues", "landis_koch"),
+    *("snr_background", "snr_difference", "snr_noise_map", "spread_trend"),
+}
 SAID_ELSEWHERE: set[str] = set()
 
 

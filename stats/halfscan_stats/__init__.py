@@ -74,12 +74,22 @@ from halfscan_stats.samplesize import (
     sample_size_noninferiority,
     sample_size_paired_t,
 )
+from halfscan_stats.signal_to_noise import (
+    RAYLEIGH_SD,
+    SignalToNoise,
+    SnrMethod,
+    snr_background,
+    snr_difference,
+    snr_noise_map,
+)
+from halfscan_stats.spread import SpreadTrend, spread_trend
 from halfscan_stats.tost import Tost, tost_paired
 from halfscan_stats.visual_grading import VisualGrading, visual_grading_characteristics
 from halfscan_stats.wilcoxon import Wilcoxon, wilcoxon_signed_rank
 
 __all__ = [
     "ICC_FORMS",
+    "RAYLEIGH_SD",
     "AdjustedPValues",
     "Agreement",
     "BlandAltman",
@@ -111,6 +121,9 @@ __all__ = [
     "Result",
     "SampleSize",
     "Shapiro",
+    "SignalToNoise",
+    "SnrMethod",
+    "SpreadTrend",
     "StatsError",
     "Summary",
     "TestResult",
@@ -153,6 +166,10 @@ __all__ = [
     "sample_size_noninferiority",
     "sample_size_paired_t",
     "shapiro_wilk",
+    "snr_background",
+    "snr_difference",
+    "snr_noise_map",
+    "spread_trend",
     "summarize",
     "tango_interval",
     "tost_paired",

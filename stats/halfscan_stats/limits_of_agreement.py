@@ -1,4 +1,9 @@
-"""Limits of agreement of two methods or readers on the same subjects (Bland & Altman)."""
+"""Limits of agreement of two methods or readers on the same subjects (Bland & Altman).
+
+Limits of the difference hold for every magnitude only where the spread of the differences does not
+grow with it. Where it does, measurements are compared by their ratio: limits are computed of the
+logarithms and transformed back.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +21,26 @@ from halfscan_stats.ratings import (
     ArrayLike,
     Codes,
     Numbers,
+    Pairs,
     check_level,
     cluster_codes,
     paired_numbers,
 )
 from halfscan_stats.result import Estimate, Interval, Reason
+from halfscan_stats.spread import SpreadTrend, spread_trend
 
 __all__ = ["BlandAltman", "bland_altman"]
 
 _LIMITS = ("1999", "1986", "exact")
 _SCALES = ("difference", "ratio", "by_spread")
-GROWS = 0.05  # level of the test of whether the spread grows with the mean
+# Beyond its logarithm a ratio is no number of a computer any more.
+_LARGEST_LOG = 700.0
+# What is transformed back from the logarithms.
+_LOCATIONS = (
+    *("value", "interval", "lower", "lower_interval", "upper", "upper_interval"),
+    *("cluster_interval", "cluster_lower", "cluster_lower_interval"),
+    *("cluster_upper", "cluster_upper_interval"),
+)
 # Standard deviation over the largest measurement, below which there is only rounding left.
 _ROUNDING = 1e-12
 
@@ -39,18 +53,19 @@ class BlandAltman(Estimate):
     ----------
     method, n, n_given, value, interval, reason
         See `Estimate`; the value is the mean difference, first minus second [their units]; on the
-        scale of ratios the geometric mean of first over second, and all limits and intervals are
-        ratios.
+        ratio scale the geometric mean of first over second.
     scale : {"difference", "ratio"}
-        What value and limits are.
-    spread_slope, spread_p_value : float or None
-        How much the absolute residual of a difference grows with the mean of its pair, and the
-        two-sided p of that slope; None below 3 pairs, or without spread.
+        What value, limits and their intervals are of.
+    scale_reason : Reason or None
+        Why it is the difference although the spread grows with the mean: ``not_positive``.
+    trend : SpreadTrend or None
+        What decided the scale; None where it was fixed.
     sd : float or None
-        Standard deviation of the differences (of the logarithms, on the scale of ratios); None
-        below 2 pairs.
+        Standard deviation of the differences (on the ratio scale of the differences of natural
+        logarithms, as are `se_limits` and `cluster_sd`); None below 2 pairs.
     lower, upper : float or None
-        Limits of agreement, value -/+ multiplier * sd.
+        Limits of agreement, value -/+ multiplier * sd; on the ratio scale value times
+        exp(-/+ multiplier * sd).
     lower_interval, upper_interval : Interval or None
         Their intervals.
     multiplier : float
@@ -72,8 +87,8 @@ class BlandAltman(Estimate):
     """
 
     scale: str = "difference"
-    spread_slope: float | None = None
-    spread_p_value: float | None = None
+    scale_reason: Reason | None = None
+    trend: SpreadTrend | None = None
     sd: float | None = None
     lower: float | None = None
     upper: float | None = None
@@ -92,7 +107,7 @@ class BlandAltman(Estimate):
 
     @property
     def bias(self) -> float | None:
-        """Mean difference: the value by its own name."""
+        """Mean difference, or geometric mean ratio: the value by its own name."""
         return self.value
 
 
@@ -102,9 +117,10 @@ def bland_altman(
     *,
     multiplier: float = 1.96,
     limits: str = "1999",
-    scale: str = "difference",
     level: float = 0.95,
     cluster: ArrayLike | None = None,
+    scale: str = "difference",
+    alpha: float = 0.05,
 ) -> BlandAltman:
     """Bias and limits of agreement, with intervals of all three.
 
@@ -119,28 +135,29 @@ def bland_altman(
         Standard error of a limit: s sqrt(1/n + z^2 / (2 (n - 1))) [2]_; the simpler
         s sqrt(3 / n) of the first paper [1]_; or none, with the exact interval from the
         noncentral t distribution [3]_.
-    scale : {"difference", "ratio", "by_spread"}
-        Differences; ratios, from the logarithms of the measurements ([2]_, section 3.1); or
-        ratios where the spread grows with the mean, by the regression of the absolute residuals
-        on the means ([2]_, section 3.2; slope above 0, p below 0.05) and all are above 0.
     level : float
         Confidence level.
     cluster : array_like, optional
         (subject,), the patient of each pair, where several share one; adds limits whose
         standard deviation is the one between plus the one within patients [4]_, and intervals of
         the jackknife over patients.
+    scale : {"difference", "ratio", "by_spread"}
+        Of the difference; of the ratio, by the limits of the logarithms transformed back [1]_ [2]_
+        [5]_; or whichever `spread_trend` asks for.
+    alpha : float
+        One-sided level of `spread_trend`.
 
     Returns
     -------
     BlandAltman
         Undefined answers: ``constant_difference`` beside limits without width; ``too_few`` with
-        one pair (its difference, no more) or none.
+        one pair (its difference, no more) or none; of the ratio ``not_positive`` where a
+        measurement is 0 or below, ``undefined`` where a ratio or a limit is no finite number.
 
     Raises
     ------
     StatsError
-        On a wrong shape, something that is no number, an unknown kind of limits or scale, or
-        ratios of measurements that are not above 0.
+        On a wrong shape, something that is no number, or an unknown kind of limits or scale.
 
     References
     ----------
@@ -152,76 +169,75 @@ def bland_altman(
        Optom Vis Sci 2015;92:e71-e80. doi:10.1097/OPX.0000000000000513
     .. [4] Bland JM, Altman DG. Agreement between methods of measurement with multiple
        observations per individual. J Biopharm Stat 2007;17:571-582. doi:10.1080/10543400701329422
+    .. [5] Euser AM, Dekker FW, le Cessie S. A practical approach to Bland-Altman plots and
+       variation coefficients for log transformed variables. J Clin Epidemiol 2008;61:978-982.
+       doi:10.1016/j.jclinepi.2007.11.003
     """
+    if scale not in _SCALES:
+        raise StatsError(f"scale must be one of {', '.join(_SCALES)}, got {scale!r}")
     if limits not in _LIMITS:
         raise StatsError(f"limits must be one of {', '.join(_LIMITS)}, got {limits!r}")
     if not (isinstance(multiplier, int | float) and 0 < multiplier < math.inf):
         raise StatsError(f"multiplier must be above 0 and finite, got {multiplier!r}")
     level, pairs = check_level(level), paired_numbers(x, y)
-    both = np.concatenate([pairs.x, pairs.y])
-    check_magnitude(both)
-    if scale not in _SCALES:
-        raise StatsError(f"scale must be one of {', '.join(_SCALES)}, got {scale!r}")
-    spread = _spread(pairs.x, pairs.y)
-    ratio = scale == "ratio" or (scale == "by_spread" and _grows(spread) and bool((both > 0).all()))
-    if ratio and not (both > 0).all():
-        raise StatsError(f"ratios need measurements above 0, got {float(both.min()):g}")
-    first, second = (np.log(pairs.x), np.log(pairs.y)) if ratio else (pairs.x, pairs.y)
-    differences = first - second
-    unit = "ratios (differences of logarithms)" if ratio else "differences"
-    fields: dict[str, Any] = {
-        "method": f"Bland-Altman of {unit}, bias -/+ {multiplier:g} SD; intervals of the limits: "
-        f"{limits}",
+    check_magnitude(np.concatenate([pairs.x, pairs.y]))
+    chosen, fields = _scale_of(pairs, scale, check_level(alpha, "alpha"))
+    fields |= {
+        "method": f"Bland-Altman, bias -/+ {multiplier:g} SD; intervals of the limits: {limits}",
         "n": pairs.n,
         "n_given": pairs.n_given,
         "multiplier": float(multiplier),
-        **spread,
+        "scale": chosen,
     }
-    largest = float(np.abs(np.concatenate([first, second])).max(initial=0.0))
+    differences = pairs.x - pairs.y
+    largest = float(np.abs(np.concatenate([pairs.x, pairs.y])).max(initial=0.0))
+    if chosen == "ratio":
+        fields["method"] += "; of the logarithms, transformed back to the ratio"
+        if not _has_logarithm(pairs):
+            return BlandAltman(**fields, reason=Reason.NOT_POSITIVE)
+        differences = np.log(pairs.x) - np.log(pairs.y)
+        largest = max(1.0, float(np.abs(np.log([pairs.x, pairs.y])).max(initial=0.0)))
     fields |= _limits(differences, float(multiplier), limits, level, largest)
     if cluster is not None:
         codes, n_clusters = cluster_codes(cluster, pairs.kept)
         fields["n_clusters"] = n_clusters
         fields |= _clustered(differences, codes, n_clusters, float(multiplier), level)
-    return BlandAltman(**(_as_ratios(fields) if ratio else fields))
+    return BlandAltman(**_transformed_back(fields) if chosen == "ratio" else fields)
 
 
-def _spread(x: Numbers, y: Numbers) -> dict[str, Any]:
-    """Regress the absolute residuals of the differences on the means of the pairs."""
-    differences, means = x - y, (x + y) / 2
-    if x.size < 3:
-        return {}
-    residuals = np.abs(differences - differences.mean())
-    across, up = means - means.mean(), residuals - residuals.mean()
-    sums, scatter = float(across @ across), float(up @ up)
-    largest = float(np.abs(np.concatenate([x, y])).max())
-    if min(sums, scatter) <= (_ROUNDING * largest) ** 2 * x.size:
-        return {}
-    slope = float(across @ up) / sums
-    left = max(scatter - slope**2 * sums, 0.0)
-    if left <= _ROUNDING * scatter:
-        return {"spread_slope": slope, "spread_p_value": 0.0}
-    t = slope / math.sqrt(left / (x.size - 2) / sums)
-    p_value = float(2 * special.stdtr(x.size - 2, -abs(t)))
-    return {"spread_slope": slope, "spread_p_value": p_value}
+def _scale_of(pairs: Pairs, scale: str, alpha: float) -> tuple[str, dict[str, Any]]:
+    """Give the scale, and what is to be said of the choice."""
+    if scale != "by_spread":
+        return scale, {}
+    trend = spread_trend(pairs.x, pairs.y, alpha=alpha)
+    fields: dict[str, Any] = {"trend": trend}
+    if not trend.grows:
+        return "difference", fields
+    if not _has_logarithm(pairs):
+        return "difference", {**fields, "scale_reason": Reason.NOT_POSITIVE}
+    return "ratio", fields
 
 
-def _grows(spread: dict[str, Any]) -> bool:
-    return bool(spread) and spread["spread_slope"] > 0 and spread["spread_p_value"] < GROWS
+def _has_logarithm(pairs: Pairs) -> bool:
+    return bool((pairs.x > 0).all() and (pairs.y > 0).all())
 
 
-def _as_ratios(fields: dict[str, Any]) -> dict[str, Any]:
-    """Take value, limits and intervals from logarithms back; an SD stays one of logarithms."""
-    kept = {"sd", "se_limits", "cluster_sd", "multiplier", "spread_slope", "spread_p_value"}
-    found: dict[str, Any] = {"scale": "ratio"}
-    for name, value in fields.items():
-        if isinstance(value, Interval):
-            found[name] = Interval(math.exp(value.low), math.exp(value.high), value.level)
-        elif isinstance(value, float) and name not in kept:
-            found[name] = math.exp(value)
-        else:
-            found[name] = value
-    return found
+def _transformed_back(fields: dict[str, Any]) -> dict[str, Any]:
+    """Turn differences of logarithms into ratios, with their limits and intervals."""
+    there = {name: fields[name] for name in _LOCATIONS if fields.get(name) is not None}
+    ends = [
+        end
+        for found in there.values()
+        for end in ((found.low, found.high) if isinstance(found, Interval) else (found,))
+    ]
+    if max(map(abs, ends), default=0.0) > _LARGEST_LOG:
+        return {**fields, **dict.fromkeys(there), "reason": Reason.UNDEFINED}
+    return fields | {
+        name: Interval(math.exp(found.low), math.exp(found.high), found.level)
+        if isinstance(found, Interval)
+        else math.exp(found)
+        for name, found in there.items()
+    }
 
 
 def _limits(

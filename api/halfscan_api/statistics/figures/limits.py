@@ -28,7 +28,6 @@ from halfscan_api.statistics.results import REASONS, number
 from halfscan_api.statistics.snr import signal_regions
 from halfscan_api.statistics.values import snr_values
 from halfscan_stats import BlandAltman, Interval, bland_altman
-from halfscan_stats.limits_of_agreement import GROWS
 
 MOST_PANELS = 120
 MOST_VECTORS = 500  # points of a panel; more are drawn as pixels within the SVG
@@ -153,7 +152,7 @@ def _draw(
     methods = "; ".join(dict.fromkeys(panel.answer.method for panel in panels))
     where = (
         "Where the spread grows with the mean in an arm (regression of the absolute residuals, "
-        f"p < {GROWS:g}) the panels of this region show ratios, first over second. "
+        "p < 0.05) the panels of this region show ratios, first over second. "
         if ratios
         else ""
     )
