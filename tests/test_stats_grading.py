@@ -20,6 +20,7 @@ from halfscan_stats import (
     cumulative_link_mixed_model,
     visual_grading_characteristics,
 )
+from halfscan_stats.ordinal_likelihood import OrdinalObservations, laplace_likelihood
 
 quick = settings(max_examples=50, deadline=None)
 ORACLE = Path(__file__).with_name("grading_oracle.R")
@@ -120,6 +121,26 @@ def test_r_gives_it_today(tmp_path: Path) -> None:
         fit = fitted(rows)
         assert fit.log_likelihood == pytest.approx(found[0], abs=1e-6)
         assert figures(fit) == pytest.approx(found, rel=1e-5, abs=1e-5)
+
+
+def test_the_slope_of_the_likelihood_is_that_of_its_differences() -> None:
+    rows = simulated(3, readers=3, sequences=2, missing=0.1)
+    seen, scores = np.unique(rows[:, 0], return_inverse=True)
+    data = OrdinalObservations(
+        scores, rows[:, 1:3].astype(float), rows[:, 3], rows[:, 4], seen.size, 31, 3
+    )
+    point = np.array([-2.0, -0.5, 1.0, 0.6, 0.3, math.log(0.8), math.log(0.5)])
+
+    def at(values: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        first, second = np.exp(values[5:])
+        return laplace_likelihood(data, values[:5], (float(first), float(second)))
+
+    slope = at(point)[1]
+    for place in range(point.size):
+        step = np.zeros(point.size)
+        step[place] = 1e-4
+        expected = (at(point + step)[0] - at(point - step)[0]) / 2e-4
+        assert slope[place] == pytest.approx(expected, abs=1e-5)
 
 
 def test_swapped_arms_turn_the_effect_and_a_reversed_scale_too() -> None:
