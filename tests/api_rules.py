@@ -72,6 +72,7 @@ c t a   GET    /api/v1/studies/<int:study_id>/statistics
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/protocol
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/scan-time
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/image-quality
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/visual-grading
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/snr
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/agreement
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/detection
@@ -79,10 +80,15 @@ c t a   GET    /api/v1/studies/<int:study_id>/statistics/equivalence
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/mrmc
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/sample-size
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/participants
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/conduct
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/robustness
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/failures
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/lineage
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/figures
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/figures/<name>
 c t a   GET    /api/v1/studies/<int:study_id>/statistics/report
+c t a   POST   /api/v1/studies/<int:study_id>/statistics/report
+c t a   GET    /api/v1/studies/<int:study_id>/statistics/report/progress
 c t a   GET    /api/v1/studies/<int:study_id>/events
 
 r       GET    /api/v1/sessions

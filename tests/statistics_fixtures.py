@@ -194,7 +194,9 @@ def _add_series(session: Session, study: Study, protocol: Protocol, cases: list[
                 "series_instance_uid": uid(study.name, case.pseudonym, arm, sequence),
                 "study_instance_uid": uid(study.name, case.pseudonym),
                 "scan_time_s": TANG_SECONDS.get(arm, {}).get(sequence),
-                "parameters": tang_parameters(arm, sequence) if arm in TANG_SECONDS else None,
+                "parameters": tang_parameters(arm, sequence)
+                if sequence in TANG_SECONDS.get(arm, {})
+                else None,
                 "added_at": START,
             }
             for case in cases

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
-from matplotlib.container import BarContainer
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -24,11 +24,12 @@ from halfscan_api.readings.tables import AnswerKind
 from halfscan_api.statistics import agreement, detection, equivalence
 from halfscan_api.statistics.agreeing import KappaRow
 from halfscan_api.statistics.counts import ValueCounts
-from halfscan_api.statistics.equivalence import InterchangeRow, ProportionRow
 from halfscan_api.statistics.figures import canvas, catalogue, forest, likert
 from halfscan_api.statistics.figures.canvas import Picture
 from halfscan_api.statistics.figures.catalogue import FIGURES, FigureName, FigureQuery
+from halfscan_api.statistics.figures.sheet import scale_of
 from halfscan_api.statistics.frame import Frame, load_frame
+from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.options import AgreementQuery, DetectionQuery, EquivalenceQuery
 from halfscan_api.statistics.results import number
 from halfscan_api.statistics.values import snr_values
@@ -67,6 +68,14 @@ def frame_of(session: Any, study: int) -> Frame:
 
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def bars_of(axes: Axes) -> list[tuple[float, tuple[float, ...]]]:
+    """Width and colour of each part of each bar."""
+    drawn = next(one for one in axes.collections if isinstance(one, PolyCollection))
+    widths = [float(np.ptp(np.asarray(path.vertices)[:, 0])) for path in drawn.get_paths()]
+    colours = [tuple(map(float, colour)) for colour in np.asarray(drawn.get_facecolor())]
+    return list(zip(widths, colours, strict=True))
 
 
 # --- every figure, in every state ---------------------------------------------------------------
@@ -152,11 +161,11 @@ def test_the_bars_are_the_scores(sqlite_api: Api) -> None:
         frame = frame_of(session, study)
         found = ValueCounts(session, frame, AnswerKind.SCORE)
         for axes, reader in zip(picture.figure.axes, frame.readers, strict=True):
-            bars = iter(one for one in axes.containers if isinstance(one, BarContainer))
+            bars = iter(bars_of(axes))
             for criterion in frame.protocol.criteria_of("sag_t1"):
                 for arm in frame.protocol.arm_names:
                     values = found.values(criterion.name, "sag_t1", reader.id, arm)
-                    widths = [patch.get_width() for patch in next(bars)]
+                    widths = [next(bars)[0] for _ in criterion.scale]
                     shares = [np.mean(values == one.value) for one in criterion.scale]
                     assert widths == pytest.approx(shares)
                     assert f"{len(values)}/9" in texts(picture.figure)
@@ -203,9 +212,12 @@ def test_negative_kappas_lie_within_the_axes(sqlite_api: Api) -> None:
     with drawn(sqlite_api, study, "kappa") as (picture, _):
         axes = picture.figure.axes[0]
         left, right = axes.get_xlim()
-        for line in axes.lines:
-            points = np.asarray(line.get_xdata(), float)
-            assert ((points >= left) & (points <= right)).all()
+        bars = [one for one in axes.collections if isinstance(one, LineCollection)]
+        ends = [segment[:, 0] for some in bars for segment in some.get_segments()]
+        points = [np.asarray(line.get_xdata(), float) for line in axes.lines]
+        assert ends
+        found = np.concatenate([*ends, *points])
+        assert ((found >= left) & (found <= right)).all()
 
 
 def test_limits_of_agreement_are_those_of_the_values(sqlite_api: Api) -> None:
@@ -214,20 +226,63 @@ def test_limits_of_agreement_are_those_of_the_values(sqlite_api: Api) -> None:
         frame = frame_of(session, study)
         snr = snr_values(session, frame)
         one, other = frame.readers
-        for axes, arm in zip(picture.figure.axes, frame.protocol.arm_names, strict=False):
+        axes = picture.figure.axes[0]
+        said = " ".join(texts(picture.figure))
+        points = next(one for one in axes.collections if isinstance(one, PathCollection))
+        by_panel = np.split(np.asarray(points.get_offsets(), float), 2)
+        for places, arm in zip(by_panel, frame.protocol.arm_names, strict=True):
             first, second = (snr.of("sag_t1", "psoas", who.id, arm) for who in (one, other))
             difference = first - second
             bias, sd = difference.mean(), difference.std(ddof=1)
-            said = " ".join(text.get_text() for text in axes.texts)
-            assert f"bias {number(bias, 1)}" in said
-            low, high = number(bias - 1.96 * sd, 1), number(bias + 1.96 * sd, 1)
-            assert f"limits {low} to {high}" in said
-            points = np.asarray(axes.collections[0].get_offsets(), float)
-            assert points[:, 1] == pytest.approx(difference)
-            assert points[:, 0] == pytest.approx((first + second) / 2)
-            half = 1.96 * sd
-            lines = sorted(float(np.asarray(line.get_ydata())[0]) for line in axes.lines)
-            assert lines == pytest.approx(sorted([0, bias, bias - half, bias + half]))
+            low, high = bias - 1.96 * sd, bias + 1.96 * sd
+            assert f"bias {number(bias, 1)}, limits {number(low, 1)} to {number(high, 1)}" in said
+            # The sheet is in millimetres: one scale a panel and axis, the same for all in it.
+            slope, start = np.polyfit(difference, places[:, 1], 1)
+            assert places[:, 1] == pytest.approx(start + slope * difference)
+            across = np.polyfit((first + second) / 2, places[:, 0], 1)
+            assert places[:, 0] == pytest.approx(np.polyval(across, (first + second) / 2))
+            assert slope > 0 < across[0]
+            levels = levels_of(axes, left=places[:, 0].min(), right=places[:, 0].max())
+            expected = sorted(start + slope * value for value in (0, bias, low, high))
+            assert levels == pytest.approx(expected)
+
+
+def levels_of(axes: Axes, *, left: float, right: float) -> list[float]:
+    """Heights of the lines that run across a panel, its lower edge left out."""
+    lines = [
+        segment
+        for some in axes.collections
+        if isinstance(some, LineCollection)
+        for segment in some.get_segments()
+        if len(segment) == 2 and segment[0][0] < left and segment[1][0] > right
+    ]
+    return sorted(float(line[0][1]) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("values", "most", "labels"),
+    [
+        ([0, 1], 4, ["0.00", "0.25", "0.50", "0.75", "1.00"]),
+        ([-60, 75], 4, ["\u221250", "0", "50"]),
+        ([0.001, 0.0022], 4, ["0.0010", "0.0015", "0.0020"]),
+        ([7, 7], 4, None),
+        ([0, 0], 4, None),
+        ([1e6, 4e6], 4, ["1000000", "2000000", "3000000", "4000000"]),
+    ],
+)
+def test_ticks_are_round_and_within_their_ends(
+    values: list[float], most: int, labels: list[str] | None
+) -> None:
+    scale = scale_of(values, 10, 40, 0.0)
+    ticks = scale.ticks(most)
+    assert ticks
+    assert len(ticks) <= most + 1
+    assert len({label for _, label in ticks}) == len(ticks)
+    for value, label in ticks:
+        assert 10 <= float(scale(value)) <= 50
+        assert float(label.replace("\N{MINUS SIGN}", "-")) == pytest.approx(value)
+    assert labels in (None, [label for _, label in ticks])
+    assert scale([scale.low, scale.high]) == pytest.approx([10, 50])
 
 
 def test_readers_of_a_bland_altman_plot_can_be_chosen(sqlite_api: Api) -> None:
@@ -327,14 +382,14 @@ def test_differences_stand_against_their_margins(sqlite_api: Api) -> None:
         frame = frame_of(session, study)
         table = equivalence.compute(session, frame, EquivalenceQuery(resamples=0))
         found = [row for row in table.rows if not isinstance(row, InterchangeRow)]
+        assert found
         names = list(dict.fromkeys(row.endpoint for row in found))
         assert len(picture.figure.axes) == len(names) > 1
         for axes, name in zip(picture.figure.axes, names, strict=True):
             own = [row for row in found if row.endpoint == name]
             points = [line for line in axes.lines if line.get_marker() == "o"]
             assert [float(np.asarray(line.get_xdata())[0]) for line in points] == [
-                row.test.difference if isinstance(row, ProportionRow) else row.test.mean_difference
-                for row in own
+                row.estimate for row in own
             ]
             margin = next(one.margin for one in frame.protocol.endpoints if one.name == name)
             dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
@@ -465,11 +520,10 @@ def test_lines_are_broken_at_their_width(text: str, columns: int, lines: list[st
 def test_points_of_a_scale_get_darker(sqlite_api: Api) -> None:
     study = fill(sqlite_api, cases=6)
     with drawn(sqlite_api, study, "likert") as (picture, _):
-        bars = picture.figure.axes[0].containers[0]
-        assert isinstance(bars, BarContainer)
-        shades = [sum(patch.get_facecolor()[:3]) for patch in bars]
+        colours = [colour for _, colour in bars_of(picture.figure.axes[0])[:4]]
+        shades = [sum(colour[:3]) for colour in colours]
         assert shades == sorted(shades, reverse=True)
-        assert len({to_hex(patch.get_facecolor()) for patch in bars}) == 4
+        assert len(set(colours)) == 4
 
 
 # --- who may see them, and when -----------------------------------------------------------------

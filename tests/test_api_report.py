@@ -17,10 +17,12 @@ from api_support import Api, json_of
 from figure_support import NASTY, ask, fill, nasty_protocol
 from halfscan_api.statistics.frame import load_frame
 from halfscan_api.statistics.report import build, facts
-from halfscan_api.statistics.report.checklist import Item, Status, judged
+from halfscan_api.statistics.report.checklist import Item, judged
+from halfscan_api.statistics.report.claim import CLAIM, STARD_AI, STARD_AI_ITEMS
 from halfscan_api.statistics.report.cli import command
 from halfscan_api.statistics.report.facts import changes_of, load_facts
 from halfscan_api.statistics.report.inline import inline_svg
+from halfscan_api.statistics.report.verdicts import Status
 from halfscan_api.statistics.results import Table
 from halfscan_api.statistics.service import SUBJECTS, compute_table
 from halfscan_api.studies.service import get_study
@@ -203,7 +205,9 @@ def test_many_sequences_have_their_figures_elsewhere(
     monkeypatch.setattr(build, "MOST_SEQUENCES", 1)
     monkeypatch.setattr(build, "MOST_CELLS", 30)
     text = page_of(sqlite_api, study).text
-    assert "Figures of further sequences (tra_t2) are at the addresses of the figures." in text
+    assert (
+        "Figures of further sequences (Transverse T2) are at the addresses of the figures." in text
+    )
     assert "on are left out: more than 30 cells" in text
 
 
@@ -227,7 +231,7 @@ def test_methods_say_what_was_done(sqlite_api: Api) -> None:
         "p-values were adjusted by Bonferroni's method, in families of 2 tests",
         f"of {len(chosen)} comparisons with an answer, {chosen.count('t')} are from the t-test",
         f"and {chosen.count('wilcoxon')} from Wilcoxon's",
-        "tested one-sided for 2 endpoints with the declared margins",
+        "2 endpoints with a declared margin were tested one-sided at the level 0.05: score test",
         "The protocol declares no primary endpoint.",
         "11 criteria of image quality were scored",
         "8 findings were looked for at 5 levels",
@@ -235,9 +239,20 @@ def test_methods_say_what_was_done(sqlite_api: Api) -> None:
         "None was excluded after enrolment.",
         *(f"{name} {version(name)}" for name in ("halfscan", "numpy", "scipy", "matplotlib")),
         f"used by no table of this report: statsmodels {version('statsmodels')}",
-        "124 series of accelerated have no recorded reconstruction.",
+        "124 series of Accelerated TSE with deep-learning reconstruction (TSE-DL) have no record",
     ):
         assert sentence in text, sentence
+
+
+def test_no_internal_name_reaches_the_page(sqlite_api: Api) -> None:
+    """Of a complete study, as it is printed: words, no names of the program."""
+    page = page_of(sqlite_api, tang_study(sqlite_api))
+    assert re.findall(r"\b[a-z]+_[a-z_]+\b", page.text) == []
+    # The publication writes the factor of a scan without acceleration like that.
+    text = re.sub(r"Acceleration factor( None| \d)+", "", page.text)
+    for word in ("None(?! was excluded)", "nan", "NoneType", "not answered yet", "the last one on"):
+        assert not re.search(rf"\b{word}\b", text), word
+    assert all(set(row[1:]) != {"\N{EN DASH}"} for row in page.rows if row[1:])
 
 
 def test_the_models_are_named(api: Api) -> None:
@@ -249,7 +264,7 @@ def test_the_models_are_named(api: Api) -> None:
         )
     text = page_of(api, study).text
     assert (
-        "6 series of accelerated were reconstructed by the deep-learning model dbp 1.2 (weights "
+        "were reconstructed by the deep-learning model dbp 1.2 (weights "
         f"with SHA-256 {'ab' * 32}, strength 0.8)." in text
     )
     assert "ONNX Runtime that ran the model is not part of the recorded lineage" in text
@@ -417,12 +432,14 @@ def test_goalposts_that_moved_after_a_look_are_told(api: Api) -> None:
 # --- the checklist ------------------------------------------------------------------------------
 
 
-def test_every_item_of_both_guidelines_is_judged(sqlite_api: Api) -> None:
+def test_every_item_of_the_guidelines_is_judged(sqlite_api: Api) -> None:
     study = fill(sqlite_api, cases=4)
     items = items_of(sqlite_api, study)
     assert list(items) == [
         *(("STARD 2015", number) for number in STARD),
+        *((STARD_AI, number) for number, _, _ in STARD_AI_ITEMS),
         *(("GRRAS", number) for number in GRRAS),
+        *((CLAIM, str(number)) for number in range(1, 45)),
     ]
     page = page_of(sqlite_api, study)
     headings = {row[0] for row in page.rows} | set(page.text.split(" "))

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -499,12 +500,43 @@ def test_the_protocol_fixes_the_test_unless_the_query_does(sqlite_api: Api) -> N
         assert row["difference"]["chosen"] == ("t" if normal else "wilcoxon")
 
 
+def test_a_row_of_scores_does_not_contradict_itself(sqlite_api: Api) -> None:
+    """One summary style, counts that add up, and a difference on the side that p speaks for."""
+    exact = significant = 0
+    for seed in range(3):
+        with sqlite_api.database.write() as session:
+            simulation = Simulation(template("tang2024"), seed=seed, missing=0.05)
+            study = fill_study(session, simulation, name=f"scores{seed}", cases=31).id
+        for row in rows(sqlite_api, study, "image-quality", "difference"):
+            choice = row["difference"]
+            t, ranks = choice["t"], choice["wilcoxon"]
+            assert row["reference"]["shown"] == row["test"]["shown"]
+            assert row["test"]["shown"] == ("mean_sd" if choice["chosen"] == "t" else "median_iqr")
+            assert ranks["n_positive"] + ranks["n_negative"] == ranks["n_nonzero"] <= ranks["n"]
+            exact += choice["p_method"] == "wilcoxon_exact"
+            if choice["p_value"] is not None and choice["p_value"] < 0.05:
+                significant += 1
+                assert t["mean_difference"] * ranks["rank_biserial"] > 0
+                if choice["chosen"] == "t":
+                    assert t["interval"]["low"] * t["interval"]["high"] > 0
+    assert exact > 20
+    assert significant > 20
+    page = ask(sqlite_api, study, "image-quality", sequence="sag_t1", format="html").text
+    assert re.search(r"\d+ higher, \d+ lower, \d+ same", page)
+    assert "Wilcoxon, exact" in page
+    assert "exact below 20 pairs that differ" in page
+
+
 def test_p_values_are_adjusted_as_the_protocol_declares(sqlite_api: Api) -> None:
     study = tang_study(sqlite_api, cases=10)
     for row in rows(sqlite_api, study, "image-quality", "difference", sequence="sag_t1"):
         test = row["difference"][row["difference"]["chosen"]]
         assert row["adjusted"]["n_tests"] == 2
-        assert row["adjusted"]["p_value"] == pytest.approx(min(1, 2 * test["p_value"]))
+        difference = row["difference"]
+        exact = difference["p_method"] == "wilcoxon_exact"
+        assert exact == (difference["chosen"] == "wilcoxon" and 0 < test["n_nonzero"] < 20)
+        assert difference["p_value"] == test["p_exact" if exact else "p_value"]
+        assert row["adjusted"]["p_value"] == pytest.approx(min(1, 2 * difference["p_value"]))
 
 
 def test_without_a_stated_size_a_table_is_one_family(sqlite_api: Api) -> None:
@@ -556,12 +588,12 @@ def test_noninferiority_of_every_declared_endpoint(sqlite_api: Api) -> None:
             "noninferiority",
         )
         assert (test["margin"], test["alpha"], test["interval"]["level"]) == (0.05, 0.05, 0.9)
-        assert row["shown_naive"] == test["noninferior"] == (test["interval"]["low"] > -0.05)
-        if row["decision"]["by"] == "patients":
-            assert row["shown"] == test["cluster_noninferior"]
-            assert row["decision"]["p_value"] == pytest.approx(test["cluster_p_value"])
-        assert row["adjusted"]["p_value"] >= row["decision"]["p_value"]
-        assert row["shown"] == (row["decision"]["p_value"] <= 0.05)
+        decision = test["decision"]
+        assert row["p_value"] == decision["p_value"] == decision["p_lower"]
+        assert "design effect of patients" in decision["method"]
+        assert row["adjusted"]["p_value"] >= row["p_value"]
+        assert row["shown"] == test["noninferior"] == (row["p_value"] <= 0.05)
+        assert row["shown"] == (decision["interval"]["low"] > -0.05)
         assert test["n_clusters"] == 20
     means = rows(sqlite_api, study, "equivalence", "mean")
     assert [row["place"] for row in means[::2]] == ["sag_t1", "sag_t2", "sag_t2_fs", "tra_t2"]
@@ -569,7 +601,10 @@ def test_noninferiority_of_every_declared_endpoint(sqlite_api: Api) -> None:
         assert (row["margin"], row["p_value"]) == (0.5, row["test"]["p_low"])
     index = rows(sqlite_api, study, "equivalence", "interchangeability")
     assert len(index) == 8
-    assert all(row["answer"]["margin"] == 0.05 for row in index)
+    # The margin of non-inferiority is none of interchangeability.
+    assert {(row["answer"]["margin"], row["endpoint"], row["shown"]) for row in index} == {
+        (None, None, None)
+    }
 
 
 def test_equivalence_of_every_kind_of_endpoint(sqlite_api: Api) -> None:
@@ -582,6 +617,8 @@ def test_equivalence_of_every_kind_of_endpoint(sqlite_api: Api) -> None:
          "margin": 10},
         {"name": "e4", "role": "secondary", "kind": "image_quality", "hypothesis": "equivalence",
          "item": "noise", "margin": 1},
+        {"name": "e5", "role": "primary", "kind": "detection", "item": "disc_bulge",
+         "hypothesis": "interchangeability", "margin": 0.1},
     ]  # fmt: skip
     document = {**template("tang2024").as_document(), "endpoints": endpoints}
     with sqlite_api.database.write() as session:
@@ -590,18 +627,29 @@ def test_equivalence_of_every_kind_of_endpoint(sqlite_api: Api) -> None:
     by_name: dict[str, list[dict[str, Any]]] = {}
     for row in found:
         by_name.setdefault(row.get("endpoint", ""), []).append(row)
-    assert [len(by_name[name]) for name in ("e1", "e2", "e3", "e4")] == [3, 2, 1, 8]
+    sizes = {name: len(by_name[name]) for name in by_name}
+    assert sizes == {"e1": 3, "e2": 2, "e3": 1, "e4": 8, "e5": 1, None: 7}
     for row in by_name["e1"]:
-        low, high = row["test"]["cluster_interval"]["low"], row["test"]["cluster_interval"]["high"]
+        interval = row["test"]["decision"]["interval"]
+        low, high = interval["low"], interval["high"]
         assert row["shown"] == (low > -0.1 and high < 0.1)
     for row in by_name["e2"]:
         assert row["p_value"] == row["test"]["p_low"]
-    # The same times in every case: the difference is known, and nothing is tested.
+    # The same times in every case: no spread for a t-test, and twelve signs.
     [time] = by_name["e3"]
-    assert (time["p_value"], time["test"]["reason"]) == (None, "constant_difference")
+    assert (time["test"]["p_value"], time["test"]["reason"]) == (None, "constant_difference")
     assert time["test"]["mean_difference"] == 175 - 317
+    assert (time["p_value"], time["shown"]) == (0.5**12, True)
+    assert "sign test" in time["test"]["decision"]["method"]
     for row in by_name["e4"]:
-        assert row["p_value"] == row["test"]["p_value"]
+        assert row["p_value"] == row["test"]["decision"]["p_value"] is not None
+    [index] = by_name["e5"]
+    decision = index["answer"]["decision"]
+    assert (index["role"], index["answer"]["margin"]) == ("primary", 0.1)
+    assert decision["interval"]["level"] == pytest.approx(0.9)
+    assert index["shown"] == (index["p_value"] <= 0.05) == (decision["interval"]["high"] < 0.1)
+    # A primary endpoint, of all readers together, as is the first one.
+    assert index["adjusted"]["n_tests"] == 2
 
 
 def test_primary_endpoints_are_corrected_among_themselves(sqlite_api: Api) -> None:
@@ -620,7 +668,7 @@ def test_primary_endpoints_are_corrected_among_themselves(sqlite_api: Api) -> No
     [*single, together] = rows(sqlite_api, study, "equivalence", "proportion")
     assert {row["adjusted"]["n_tests"] for row in single} == {2}
     assert together["adjusted"]["n_tests"] == 1
-    assert together["adjusted"]["p_value"] == together["decision"]["p_value"]
+    assert together["adjusted"]["p_value"] == together["p_value"]
     assert together["adjusted"]["role"] == "primary"
     found = rows(sqlite_api, study, "snr", "difference")
     sizes = {row["adjusted"]["role"]: row["adjusted"]["n_tests"] for row in found}
@@ -664,16 +712,17 @@ def test_no_query_breaks_the_server(sqlite_api: Api) -> None:
             assert answer.status_code in {200, 422}, (name, query, answer.text)
 
 
-def test_the_power_of_now_allows_for_patients_as_the_plan_does(sqlite_api: Api) -> None:
+def test_a_plan_allows_for_patients_and_claims_no_power_of_its_own(sqlite_api: Api) -> None:
     study = tang_study(sqlite_api, cases=16)
-    widened = 0
-    for row in rows(sqlite_api, study, "sample-size", "plan"):
-        if row["test"] == "noninferiority" and row["present"] is not None:
+    found = rows(sqlite_api, study, "sample-size", "plan")
+    for row in found:
+        assert "present" not in row
+        if row["test"] == "noninferiority" and row["plan"] is not None:
             effect = row["plan"]["design_effect"]
             assert effect == pytest.approx(1 + 4 * row["assumptions"]["icc"])
-            assert row["present"]["n"] == int(16 * 5 / effect)
-            widened += effect > 1
-    assert widened
+    page = ask(sqlite_api, study, "sample-size", format="html").text
+    assert "This study: 16 cases; the protocol states no number planned beforehand." in page
+    assert "Power now" not in page
 
 
 def test_texts_say_what_was_asked(sqlite_api: Api) -> None:
@@ -685,7 +734,13 @@ def test_texts_say_what_was_asked(sqlite_api: Api) -> None:
         sqlite_api, study, "snr", difference_test="wilcoxon", format="html"
     ).text  # fmt: skip
     page = ask(sqlite_api, study, "equivalence", format="html").text
-    for words in ("p (patients)", "Interval (patients)", "p (naive)", "Margin", "non-inferiority"):
+    for words in (
+        "Design effect",
+        "p (naive)",
+        "margin 0.05",
+        "non-inferiority",
+        "counts over the",
+    ):
         assert words in page
     assert "noninferiority of" not in page
     assert "by level no" in ask(sqlite_api, study, "detection", format="html").text

@@ -101,8 +101,14 @@ def test_clustered_mcnemar(tables: npt.NDArray[np.int64]) -> None:
     assert swapped.obuchowski == pytest.approx(result.obuchowski)
     assert swapped.durkalski_p == pytest.approx(result.durkalski_p)
     assert (swapped.b, swapped.c) == (result.c, result.b)
-    if result.interval is not None and result.difference is not None:
-        assert result.interval.low <= result.difference <= result.interval.high
+    decision = result.decision
+    assert (decision.interval is None) == (result.n_clusters < 2)
+    if decision.interval is not None and result.difference is not None:
+        assert decision.p_value is not None
+        low, high = decision.interval.low, decision.interval.high
+        assert low <= result.difference + 1e-12
+        assert high >= result.difference - 1e-12
+        assert (low > 0 or high < 0) == (decision.p_value < 0.05)
     # The same from answers, positive first in a table and 1 in an answer.
     index = np.arange(4 * len(tables)).repeat(tables.ravel())
     cluster, cell = index // 4, index % 4

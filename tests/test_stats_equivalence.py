@@ -1,12 +1,14 @@
 """Equivalence, non-inferiority, interchangeability: duality, limits, clusters, bad input."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from halfscan_stats import (
     StatsError,
@@ -120,35 +122,187 @@ def test_the_score_falls_with_what_the_reference_finds_alone() -> None:
             assert not (np.diff(z, axis=1) > 1e-9).any()
 
 
-def test_clustered_proportions_stand_beside_the_naive_ones() -> None:
+# --- pairs nested in patients -------------------------------------------------------------------
+
+
+def missed(count: int, *, n_patients: int = 31, levels: int = 5) -> tuple[Any, Any, Any]:
+    """New, reference, patient: the new method misses `count` findings, one a patient."""
+    patients = np.repeat(np.arange(n_patients), levels)
+    reference = (np.arange(patients.size) % levels == 0).astype(int)
+    new = reference.copy()
+    new[: count * levels : levels] = 0
+    return new, reference, patients
+
+
+def test_the_decision_is_that_of_the_effective_sample() -> None:
     rng = np.random.default_rng(4)
     patients = np.repeat(np.arange(31), 5)
     new = (rng.random(155) < 0.3).astype(int)
-    reference = np.where(rng.random(155) < 0.05, 1 - new, new)
+    reference = np.where(rng.random(155) < 0.1, 1 - new, new)
     naive = noninferiority_paired_proportions(new, reference, margin=0.05)
     both = noninferiority_paired_proportions(new, reference, margin=0.05, cluster=patients)
     assert (both.p_value, both.interval) == (naive.p_value, naive.interval)
     assert (both.n_clusters, naive.n_clusters) == (31, None)
-    expected = paired_t(new, reference, cluster=patients, level=0.9)
-    assert both.cluster_se == pytest.approx(expected.cluster_se)
-    assert both.cluster_interval is not None
-    assert expected.cluster_interval is not None
-    assert both.cluster_interval.low == pytest.approx(expected.cluster_interval.low)
-    assert both.cluster_noninferior == (both.cluster_interval.low > -0.05)
-    tango = tango_interval(new, reference, cluster=patients)
-    assert tango.cluster_se == pytest.approx(expected.cluster_se)
+    # As many pairs disagree as the hypothesis expects: nothing is assumed.
+    assert both.b + both.c >= 0.05 * 155
+    difference = new - reference
+    sums = np.bincount(patients, weights=difference - difference.mean())
+    assert both.design_effect is not None
+    effect = 31 / 30 * (sums @ sums) / (np.abs(difference).sum() - 155 * difference.mean() ** 2)
+    assert both.design_effect == pytest.approx(max(effect, 1.0))
+    z = float(score_statistic(both.b, both.c, 155, -0.05)) / math.sqrt(both.design_effect)
+    assert both.decision.p_value == pytest.approx(special.stdtr(30, -z))
+    assert both.decision.method.startswith("score test (Nam 1997, Tango 1998) on counts over")
+    assert naive.decision.p_value == naive.p_value
+    assert naive.decision.interval == naive.interval
 
 
-def test_clusters_without_spread_say_so() -> None:
-    one = tango_interval([1, 0, 1], [0, 0, 1], cluster=["a", "a", "a"])
-    assert (one.n_clusters, one.cluster_interval, one.cluster_reason) == (1, None, "too_few")
-    same = noninferiority_paired_proportions(
-        [1, 0, 1, 0], [1, 0, 1, 0], margin=0.1, cluster=[1, 1, 2, 2]
+@pytest.mark.parametrize(
+    ("n_patients", "levels", "margin"),
+    [(31, 5, 0.05), (31, 10, 0.05), (12, 5, 0.05), (60, 5, 0.05), (100, 1, 0.05), (31, 1, 0.1)],
+)
+def test_every_further_miss_raises_p(n_patients: int, levels: int, margin: float) -> None:
+    found = []
+    for count in range(n_patients):
+        new, reference, patients = missed(count, n_patients=n_patients, levels=levels)
+        answer = noninferiority_paired_proportions(
+            new, reference, margin=margin, cluster=patients, categories=(0, 1)
+        )
+        assert answer.decision.p_value is not None
+        assert answer.p_value is not None
+        found.append(answer.decision.p_value)
+    assert (np.diff(found) > 0).all()
+
+
+def test_identical_arms_are_as_good_and_so_is_an_arm_with_two_misses() -> None:
+    # Score test on 155 pairs over a design effect of 1 + 4 * 0.1, Student's t with 30.
+    identical = noninferiority_paired_proportions(*missed(0)[:2], margin=0.05, cluster=missed(0)[2])
+    assert identical.design_effect == pytest.approx(1.4)
+    expected = special.stdtr(30, -math.sqrt(155 / 1.4 * 0.05 / 0.95))
+    assert identical.decision.p_value == pytest.approx(expected)
+    decided = {}
+    for count in range(5):
+        new, reference, patients = missed(count)
+        answer = noninferiority_paired_proportions(new, reference, margin=0.05, cluster=patients)
+        decided[count] = answer.noninferior
+    assert decided == {0: True, 1: True, 2: True, 3: False, 4: False}
+
+
+@quick
+@given(
+    st.integers(2, 12),
+    st.integers(1, 6),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 0.4),
+    st.sampled_from([0.0, 0.02, 0.05, 0.2]),
+    st.sampled_from([0.025, 0.05]),
+)
+def test_the_decision_and_its_interval_agree(
+    n_patients: int, levels: int, seed: int, share: float, margin: float, alpha: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(n_patients), levels)
+    new = (rng.random(patients.size) < 0.4).astype(int)
+    reference = np.where(rng.random(patients.size) < share, 1 - new, new)
+    answer = noninferiority_paired_proportions(
+        new, reference, margin=margin, alpha=alpha, cluster=patients
     )
-    assert (same.cluster_p_value, same.cluster_reason) == (None, "zero_variance")
-    assert same.p_value is not None
-    for answer in (one, same):
+    decision = answer.decision
+    assert decision.interval is not None
+    low, high = decision.interval.low, decision.interval.high
+    assert decision.interval.level == pytest.approx(1 - 2 * alpha)
+    assert -1 <= low <= answer.b / answer.n - answer.c / answer.n <= high <= 1
+    if decision.p_value is None:
+        assert (decision.reason, answer.b + answer.c, margin) == ("no_discordant", 0, 0)
+        return
+    assume(abs(low + margin) > 1e-9 < abs(high - margin))
+    assert answer.noninferior == (low > -margin) == (decision.p_value <= alpha)
+    assert answer.equivalent == (-margin < low <= high < margin)
+    swapped = noninferiority_paired_proportions(
+        reference, new, margin=margin, alpha=alpha, cluster=patients
+    )
+    assert swapped.decision.p_upper == pytest.approx(decision.p_lower, abs=1e-12)
+    json.dumps(answer.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_found_and_one_missed_is_an_answer(*, together: bool) -> None:
+    _, reference, patients = missed(0)
+    new = reference.copy()
+    new[0], new[1 if together else 6] = 0, 1
+    answer = noninferiority_paired_proportions(new, reference, margin=0.05, cluster=patients)
+    assert (answer.b, answer.c, answer.difference) == (1, 1, 0)
+    assert answer.decision.p_value is not None
+    assert answer.decision.interval is not None
+    assert answer.decision.interval.low == pytest.approx(-answer.decision.interval.high)
+    assert answer.equivalent is answer.noninferior is True
+
+
+@pytest.mark.parametrize(("correlation", "most"), [(0.0, 0.06), (0.2, 0.08)])
+def test_the_decision_keeps_its_level(correlation: float, most: float) -> None:
+    """At a difference of the margin 5 % of the studies are called non-inferior; Wald's t: 10 %."""
+    rng = np.random.default_rng(3)
+    patients, shown = np.repeat(np.arange(31), 5), 0
+    for _ in range(600):
+        lost = np.full((31, 1), 0.07)
+        if correlation:
+            spread = (1 - correlation) / correlation
+            lost = rng.beta(0.07 * spread, 0.93 * spread, (31, 1))
+        new = rng.random((31, 5)) < 0.5
+        misses = rng.random((31, 5)) < lost
+        gains = ~misses & (rng.random((31, 5)) < 0.02 / 0.93)
+        reference = np.where(misses, True, np.where(gains, False, new))
+        new = np.where(misses, False, np.where(gains, True, new))
+        answer = noninferiority_paired_proportions(
+            new.ravel().astype(int), reference.ravel().astype(int), margin=0.05, cluster=patients
+        )
+        shown += answer.noninferior is True
+    assert 0.02 < shown / 600 < most
+
+
+def test_levels_that_are_alike_count_less() -> None:
+    apart, reference, patients = missed(4)
+    together = reference.copy()
+    reference = reference.copy()
+    reference[:5], together[:4] = 1, 0
+    together[4] = 1
+    for new, least in ((apart, 1.0), (together, 2.5)):
+        answer = noninferiority_paired_proportions(
+            new, missed(0)[1] if new is apart else reference, margin=0.05, cluster=patients
+        )
+        assert (answer.b, answer.c) == (0, 4)
+        assert answer.design_effect is not None
+        assert answer.design_effect >= least
+
+
+def test_one_patient_decides_nothing() -> None:
+    single = tango_interval([1, 0, 1], [0, 0, 1], cluster=["a", "a", "a"])
+    assert (single.n_clusters, single.cluster_interval) == (1, None)
+    assert single.cluster_reason == "too_few"
+    test = noninferiority_paired_proportions(
+        [1, 0, 1], [0, 0, 1], margin=0.1, cluster=["a", "a", "a"]
+    )
+    assert (test.decision.p_value, test.decision.interval) == (None, None)
+    assert (test.decision.reason, test.noninferior, test.equivalent) == ("too_few", None, None)
+    assert test.p_value is not None
+    for answer in (single, test):
         json.dumps(answer.as_dict(), allow_nan=False)
+
+
+def test_the_interval_of_the_difference_allows_for_patients() -> None:
+    new, reference, patients = missed(6)
+    answer = tango_interval(new, reference, cluster=patients)
+    assert answer.interval is not None
+    assert answer.cluster_interval is not None
+    assert answer.cluster_interval.low < answer.interval.low
+    assert answer.cluster_interval.high > answer.interval.high
+    same = tango_interval(reference, reference, cluster=patients)
+    assert same.design_effect == pytest.approx(1.4)
+    assert same.cluster_interval is not None
+    assert same.cluster_interval.low == pytest.approx(-same.cluster_interval.high)
+
+
+# --- means --------------------------------------------------------------------------------------
 
 
 values = st.floats(-100, 100).map(lambda x: round(x, 2))
@@ -181,13 +335,59 @@ def test_tost_allows_for_clusters() -> None:
     patients = np.repeat(np.arange(15), 4)
     x = rng.normal(0, 1, 60) + rng.normal(0, 1, 15)[patients]
     answer = tost_paired(x, np.zeros(60), margin=0.8, cluster=patients)
-    assert answer.cluster_interval is not None
+    assert answer.decision.interval is not None
     assert answer.interval is not None
-    assert answer.cluster_p_value is not None
-    wider = answer.cluster_interval.high - answer.cluster_interval.low
-    assert wider > answer.interval.high - answer.interval.low
-    inside = -0.8 < answer.cluster_interval.low <= answer.cluster_interval.high < 0.8
-    assert answer.cluster_equivalent == inside
+    low, high = answer.decision.interval.low, answer.decision.interval.high
+    assert high - low > answer.interval.high - answer.interval.low
+    assert answer.equivalent == (-0.8 < low <= high < 0.8)
+    expected = paired_t(x, np.zeros(60), cluster=patients, level=0.9)
+    assert answer.decision.interval == expected.cluster_interval
+
+
+@pytest.mark.parametrize(
+    ("count", "difference", "low", "high", "equivalent"),
+    [
+        (31, 0.0, 0.5**31, 0.5**31, True),
+        (5, 0.0, 0.5**5, 0.5**5, True),
+        (4, 0.0, 0.5**4, 0.5**4, False),  # the smallest number of signs that says p <= .05 is 5
+        (31, -0.5, 1.0, 0.5**31, False),  # on the bound
+        (31, -3.0, 1.0, 0.5**31, False),
+        (31, 0.25, 0.5**31, 0.5**31, True),
+    ],
+)
+def test_equal_differences_are_decided_by_their_signs(
+    count: int, difference: float, low: float, high: float, *, equivalent: bool
+) -> None:
+    answer = tost_paired(np.full(count, 3.0 + difference), np.full(count, 3.0), margin=0.5)
+    assert (answer.p_value, answer.reason) == (None, "constant_difference")
+    decision = answer.decision
+    assert (decision.p_lower, decision.p_upper) == (low, high)
+    assert decision.p_value == max(low, high)
+    assert decision.reason == "constant_difference"
+    assert "sign test" in decision.method
+    assert answer.equivalent is equivalent
+    assert (decision.interval is None) == (count < 5)
+    json.dumps(answer.as_dict(), allow_nan=False)
+
+
+def test_equal_differences_count_once_a_patient() -> None:
+    patients = np.repeat(np.arange(6), 5)
+    answer = tost_paired(np.ones(30), np.ones(30), margin=0.5, cluster=patients)
+    assert answer.decision.p_value == 0.5**6
+    # The pairs differ, and every patient's mean is the same.
+    patients, x = np.repeat(np.arange(6), 2), np.tile([1.0, -1.0], 6)
+    spread = tost_paired(x, np.zeros(12), margin=0.5, cluster=patients)
+    assert spread.p_value is not None
+    assert (spread.decision.p_value, spread.equivalent) == (0.5**6, True)
+
+
+def test_a_score_more_that_differs_does_not_make_p_smaller() -> None:
+    # Identical scores were "no answer", and one that differed was p < 1e-10.
+    same = np.full(31, 3.0)
+    other = same.copy()
+    other[0] = 2.0
+    assert tost_paired(same, same, margin=0.5).equivalent
+    assert tost_paired(other, same, margin=0.5).equivalent
 
 
 @pytest.mark.parametrize(
@@ -249,8 +449,10 @@ def test_interchangeability_by_its_definition() -> None:
     assert answer.value == pytest.approx(np.mean(between) - within)
     assert answer.disagreement_reference == pytest.approx(within)
     assert answer.disagreement_new == pytest.approx(np.mean(new[:, 0] != new[:, 1]))
-    assert answer.interval is not None
-    assert answer.interchangeable == (answer.interval.high < 0.1)
+    assert answer.decision.interval is not None
+    assert answer.decision.p_value is not None
+    assert answer.interchangeable == (answer.decision.interval.high < 0.1)
+    assert answer.interchangeable == (answer.decision.p_value < 0.025)
     assert (answer.n, answer.n_clusters, answer.n_readers) == (155, 31, 2)
 
 
@@ -266,9 +468,34 @@ def test_interchangeability_knows_no_order_of_readers_or_subjects() -> None:
 
 def test_the_same_images_twice_are_interchangeable() -> None:
     reference, _, patients = simulated()
-    answer = interchangeability(reference, reference, cluster=patients)
+    answer = interchangeability(reference, reference, cluster=patients, margin=0.05)
     assert answer.value == pytest.approx(0, abs=1e-12)
     assert (answer.interval, answer.reason) == (None, "zero_variance")
+    assert answer.decision.interval is not None
+    assert answer.decision.p_value is not None
+    expected = special.stdtr(30, -math.sqrt(155 / 1.4 * 0.05 / 0.95))
+    assert answer.decision.p_value == pytest.approx(expected)
+    assert answer.interchangeable
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_more_disagreement_is_never_easier_to_call_interchangeable(level: float) -> None:
+    found = []
+    for count in range(12):
+        new, reference, patients = missed(count)
+        old = np.column_stack([reference, reference])
+        answer = interchangeability(
+            old,
+            np.column_stack([new, reference]),
+            cluster=patients,
+            margin=0.1,
+            level=level,
+            n_resamples=0,
+        )
+        assert answer.decision.p_value is not None
+        found.append(answer.decision.p_value)
+    assert (np.diff(found) > 0).all()
+    assert found[0] < 0.01
 
 
 def test_the_bootstrap_agrees_with_the_sandwich() -> None:

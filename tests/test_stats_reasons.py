@@ -104,6 +104,16 @@ CALLS: dict[str, list[Callable[[Answers, Answers, list[int]], Any]]] = {
     "noninferiority_paired_proportions": [
         lambda x, y, c: stats.noninferiority_paired_proportions(x, y, margin=0.1, cluster=c),
     ],
+    "cumulative_link_mixed_model": [
+        lambda x, y, c: stats.cumulative_link_mixed_model(
+            [*x, *y], {"side": [0] * len(x) + [1] * len(y)}, cluster=[*c, *c], **SCALE
+        ),
+    ],
+    "visual_grading_characteristics": [
+        lambda x, y, c: stats.visual_grading_characteristics(
+            [*x, *y], [0] * len(x) + [1] * len(y), cluster=[*c, *c], **SCALE
+        ),
+    ],
     "obuchowski_rockette": [
         lambda x, y, _: stats.obuchowski_rockette(*many(x, y)),
         lambda x, y, _: stats.obuchowski_rockette(*many(x, y), covariance="unbiased"),
@@ -118,9 +128,11 @@ CALLS: dict[str, list[Callable[[Answers, Answers, list[int]], Any]]] = {
     "wilcoxon_signed_rank": [lambda x, y, c: stats.wilcoxon_signed_rank(x, y, cluster=c)],
 }
 # These answer with no interval: p-values, words, numbers of cases.
-WITHOUT_INTERVAL = {"adjust_pvalues", "landis_koch"}
-# Its clusters are those of `paired_t`, which says why.
-SAID_ELSEWHERE = {"Tost.cluster_interval"}
+WITHOUT_INTERVAL = {
+    *("adjust_pvalues", "landis_koch"),
+    *("snr_background", "snr_difference", "snr_noise_map", "spread_trend"),
+}
+SAID_ELSEWHERE: set[str] = set()
 
 
 def parts(value: object) -> Iterator[Any]:

@@ -159,7 +159,8 @@ def all_sign_flips(differences: list[float]) -> float:
 def test_few_pairs_have_the_exact_p_of_all_sign_flips(differences: list[float]) -> None:
     answer = wilcoxon_signed_rank(differences, [0] * len(differences))
     assert answer.p_exact == pytest.approx(all_sign_flips(differences), abs=1e-12)
-    assert answer.method.endswith("few pairs, see the exact permutation p")
+    assert (answer.exact, answer.p_shown) == (True, answer.p_exact)
+    assert answer.method.endswith("the exact permutation p is shown")
 
 
 def test_wilcoxon_says_why_something_is_not_there() -> None:
@@ -169,7 +170,7 @@ def test_wilcoxon_says_why_something_is_not_there() -> None:
     many = wilcoxon_signed_rank(list(range(1, 25)), [0] * 24)
     assert many.interval is not None
     assert many.interval_reason is None
-    assert many.method.endswith("no continuity correction")
+    assert (many.exact, many.p_shown) == (False, many.p_value)
     none = wilcoxon_signed_rank([math.nan], [1], cluster=[1])
     assert (none.interval_reason, none.cluster_reason) == (Reason.TOO_FEW, Reason.TOO_FEW)
 

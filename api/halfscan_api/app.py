@@ -67,7 +67,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> APIFlask:
     inspections.limit_waiting(app, settings.threads)
     statistics.prepare(app, settings.threads)
     figures.prepare(app)
-    report.prepare(app)
+    report.prepare(app, settings.threads)
     app.register_blueprint(operations.blueprint)
     app.register_blueprint(reconstructions.blueprint, url_prefix="/api/v1/reconstructions")
     app.register_blueprint(inspections.blueprint, url_prefix="/api/v1/inspections")

@@ -11,10 +11,8 @@ from halfscan_stats.clustered import ClusteredMcNemar, clustered_mcnemar
 from halfscan_stats.equivalence import (
     NonInferiority,
     PairedDifference,
-    Tost,
     noninferiority_paired_proportions,
     tango_interval,
-    tost_paired,
 )
 from halfscan_stats.errors import StatsError
 from halfscan_stats.interchangeability import Interchangeability, interchangeability
@@ -41,6 +39,7 @@ from halfscan_stats.multireader_ustatistics import (
     MrmcUStatistics,
     mrmc_ustatistics,
 )
+from halfscan_stats.ordinal_mixed import OrdinalMixedModel, cumulative_link_mixed_model
 from halfscan_stats.paired import (
     PairedChoice,
     PairedT,
@@ -54,6 +53,7 @@ from halfscan_stats.paired import (
 from halfscan_stats.result import (
     Agreement,
     ClusteredAgreement,
+    Decision,
     Estimate,
     Interval,
     Reason,
@@ -74,10 +74,22 @@ from halfscan_stats.samplesize import (
     sample_size_noninferiority,
     sample_size_paired_t,
 )
+from halfscan_stats.signal_to_noise import (
+    RAYLEIGH_SD,
+    SignalToNoise,
+    SnrMethod,
+    snr_background,
+    snr_difference,
+    snr_noise_map,
+)
+from halfscan_stats.spread import SpreadTrend, spread_trend
+from halfscan_stats.tost import Tost, tost_paired
+from halfscan_stats.visual_grading import VisualGrading, visual_grading_characteristics
 from halfscan_stats.wilcoxon import Wilcoxon, wilcoxon_signed_rank
 
 __all__ = [
     "ICC_FORMS",
+    "RAYLEIGH_SD",
     "AdjustedPValues",
     "Agreement",
     "BlandAltman",
@@ -86,6 +98,7 @@ __all__ = [
     "ClusteredMcNemar",
     "Coefficient",
     "Contrast",
+    "Decision",
     "Estimate",
     "GeeModel",
     "Icc",
@@ -99,6 +112,7 @@ __all__ = [
     "MrmcUStatistics",
     "NonInferiority",
     "ObuchowskiRockette",
+    "OrdinalMixedModel",
     "Pabak",
     "PairedChoice",
     "PairedDifference",
@@ -107,11 +121,15 @@ __all__ = [
     "Result",
     "SampleSize",
     "Shapiro",
+    "SignalToNoise",
+    "SnrMethod",
+    "SpreadTrend",
     "StatsError",
     "Summary",
     "TestResult",
     "Tost",
     "VarianceComponents",
+    "VisualGrading",
     "Wilcoxon",
     "adjust_pvalues",
     "bland_altman",
@@ -120,6 +138,7 @@ __all__ = [
     "clustered_kappa",
     "clustered_mcnemar",
     "cohen_kappa",
+    "cumulative_link_mixed_model",
     "fleiss_kappa",
     "gee_logit",
     "gwet_ac",
@@ -147,8 +166,13 @@ __all__ = [
     "sample_size_noninferiority",
     "sample_size_paired_t",
     "shapiro_wilk",
+    "snr_background",
+    "snr_difference",
+    "snr_noise_map",
+    "spread_trend",
     "summarize",
     "tango_interval",
     "tost_paired",
+    "visual_grading_characteristics",
     "wilcoxon_signed_rank",
 ]

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from halfscan_stats import rao_scott
 from halfscan_stats.errors import StatsError
-from halfscan_stats.inference import cluster_se, normal_quantile
+from halfscan_stats.inference import cluster_se
 from halfscan_stats.mcnemar import McNemar, mcnemar
 from halfscan_stats.ratings import (
     ArrayLike,
@@ -21,11 +22,12 @@ from halfscan_stats.ratings import (
     coded_pairs,
     counts_of,
 )
-from halfscan_stats.result import Interval, Reason, TestResult
+from halfscan_stats.result import Decision, Reason, TestResult
 
 __all__ = ["ClusteredMcNemar", "clustered_mcnemar"]
 
 _METHODS = {"obuchowski": "Obuchowski 1998", "durkalski": "Durkalski et al. 2003"}
+_UNDECIDED = Decision(rao_scott.METHOD, reason=Reason.TOO_FEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,9 @@ class ClusteredMcNemar(TestResult):
         Share of positives on the first side minus that on the second, (b - c) / n.
     se : float or None
         Its standard error with clusters.
-    interval : Interval or None
-        Its interval with clusters.
+    decision : Decision
+        What is printed: p-value and interval of the difference by the score test on the effective
+        sample (`rao_scott`). They agree, and an interval is there without a discordant pair too.
     naive : McNemar or None
         The test that takes all observations for independent.
     """
@@ -63,7 +66,7 @@ class ClusteredMcNemar(TestResult):
     durkalski_p: float | None = None
     difference: float | None = None
     se: float | None = None
-    interval: Interval | None = None
+    decision: Decision = _UNDECIDED
     naive: McNemar | None = None
 
 
@@ -105,7 +108,7 @@ def clustered_mcnemar(
     ClusteredMcNemar
         Undefined answers: ``no_discordant`` (p = 1, no statistic), ``too_few`` (None, below 2
         clusters or without an observation), ``zero_variance`` (None: in every cluster as many
-        discordant observations on either side).
+        discordant observations on either side). `decision` has an answer from 2 clusters on.
 
     Raises
     ------
@@ -172,6 +175,8 @@ def _test(counts: Counts, n_given: int, method: str, level: float) -> ClusteredM
     if n == 0:
         return ClusteredMcNemar(**fields, reason=Reason.TOO_FEW)
     fields |= {"difference": (b - c) / n, "naive": mcnemar(b, c, n, level=level)}
+    if n_clusters >= 2:
+        fields["decision"] = _decided(counts, level)
     if b + c == 0:
         return ClusteredMcNemar(
             **fields, p_value=1.0, obuchowski_p=1.0, durkalski_p=1.0, reason=Reason.NO_DISCORDANT
@@ -182,14 +187,20 @@ def _test(counts: Counts, n_given: int, method: str, level: float) -> ClusteredM
     if not apart.any():
         return ClusteredMcNemar(**fields, reason=Reason.ZERO_VARIANCE)
     fields |= _chi_squares(apart, sizes)
-    se = cluster_se(apart - sizes * fields["difference"], n)
-    if se > 0:
-        half = normal_quantile((1 + level) / 2) * se
-        low, high = fields["difference"] - half, fields["difference"] + half
-        fields |= {"se": se, "interval": Interval(max(low, -1.0), min(high, 1.0), level)}
+    fields["se"] = cluster_se(apart - sizes * fields["difference"], n)
     statistic, p_value = fields[method], fields[f"{method}_p"]
-    reason = None if "interval" in fields else Reason.ZERO_VARIANCE  # every cluster says the same
-    return ClusteredMcNemar(**fields, statistic=statistic, p_value=p_value, reason=reason)
+    return ClusteredMcNemar(**fields, statistic=statistic, p_value=p_value)
+
+
+def _decided(counts: Counts, level: float) -> Decision:
+    """Give p-value and interval of one method."""
+    clusters, values = np.arange(len(counts)), np.array([0.0, 1.0, -1.0, 0.0])
+    differences = np.repeat(np.tile(values, len(counts)), counts.ravel())
+    codes = np.repeat(clusters, counts.sum(axis=1))
+    score = rao_scott.patients_score(differences, codes, len(counts))
+    if score is None:
+        return _UNDECIDED
+    return Decision(rao_scott.METHOD, score.p_two_sided(), score.interval(level))
 
 
 def _chi_squares(apart: Counts, sizes: Counts) -> dict[str, float]:

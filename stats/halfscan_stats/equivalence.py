@@ -1,8 +1,8 @@
-"""What a test of difference cannot say: that the new method is not worse, or as good.
+"""What a test of difference cannot say: that the new method finds as much, or not much less.
 
-Non-inferiority and equivalence of paired proportions (score test) and of paired means (two
-one-sided t-tests), with the intervals that belong to them. Interchangeability of readers' scores
-has a module of its own.
+Non-inferiority and equivalence of paired proportions by the score test, with its interval; where
+the pairs are nested in patients, the same on the effective sample. Paired means (`tost`) and
+readers' scores (`interchangeability`) have modules of their own.
 """
 
 from __future__ import annotations
@@ -14,28 +14,23 @@ from typing import Any
 import numpy.typing as npt
 from scipy import special
 
+from halfscan_stats import rao_scott
 from halfscan_stats.errors import StatsError
-from halfscan_stats.inference import normal_quantile, t_quantile
-from halfscan_stats.interchangeability import Interchangeability, interchangeability
-from halfscan_stats.paired import PairedT, cluster_spread, paired_t
+from halfscan_stats.inference import normal_quantile
 from halfscan_stats.proportions import (
     PairedCounts,
     paired_counts,
     score_limits,
     score_statistic,
 )
-from halfscan_stats.ratings import check_level, cluster_codes, finite
-from halfscan_stats.result import Estimate, Interval, Reason, TestResult
+from halfscan_stats.ratings import check_alpha, check_level, cluster_codes, finite
+from halfscan_stats.result import Decision, Estimate, Interval, Reason, TestResult
 
 __all__ = [
-    "Interchangeability",
     "NonInferiority",
     "PairedDifference",
-    "Tost",
-    "interchangeability",
     "noninferiority_paired_proportions",
     "tango_interval",
-    "tost_paired",
 ]
 
 
@@ -51,8 +46,8 @@ class PairedDifference(Estimate):
         Pairs that are positive on the first side only, and on the second side only.
     n_clusters : int or None
         Clusters (patients); None without `cluster`.
-    cluster_se, cluster_interval : float, Interval or None
-        With the pairs nested in clusters: the sandwich, and Student's t.
+    design_effect, cluster_interval : float, Interval or None
+        With the pairs nested in clusters: the same on the effective sample (`rao_scott`).
     cluster_reason : Reason or None
         Why they are None although clusters were given.
     """
@@ -60,7 +55,7 @@ class PairedDifference(Estimate):
     b: int = 0
     c: int = 0
     n_clusters: int | None = None
-    cluster_se: float | None = None
+    design_effect: float | None = None
     cluster_interval: Interval | None = None
     cluster_reason: Reason | None = None
 
@@ -130,7 +125,7 @@ def tango_interval(  # noqa: PLR0913  (all but the answers are keywords)
         interval=Interval(*limits, level),
         b=counts.b,
         c=counts.c,
-        **_cluster_fields(counts, cluster, level),
+        **_cluster_interval(counts, cluster, level),
     )
 
 
@@ -141,23 +136,34 @@ def _counted(counts: PairedCounts) -> tuple[PairedCounts, int]:
     return counts, counts.n
 
 
-def _cluster_fields(
+def _nested(
+    counts: PairedCounts, cluster: npt.ArrayLike, margin: float
+) -> tuple[int, rao_scott.PatientsScore | None]:
+    """Give the number of clusters, and the score test on them."""
+    if counts.differences is None or counts.kept is None:
+        raise StatsError("cluster needs the answers as vectors: counts do not know their patients")
+    codes, count = cluster_codes(cluster, counts.kept)
+    return count, rao_scott.patients_score(counts.differences, codes, count, margin=margin)
+
+
+def _cluster_interval(
     counts: PairedCounts, cluster: npt.ArrayLike | None, level: float
 ) -> dict[str, Any]:
     """Give what the clusters add to a difference of proportions."""
     if cluster is None:
         return {}
-    if counts.differences is None or counts.kept is None:
-        raise StatsError("cluster needs the answers as vectors: counts do not know their patients")
-    codes, count = cluster_codes(cluster, counts.kept)
-    mean = float(counts.differences.mean())
-    se = cluster_spread(counts.differences - mean, codes, count)
-    if se is None:
-        reason = Reason.TOO_FEW if count < 2 else Reason.ZERO_VARIANCE
-        return {"n_clusters": count, "cluster_reason": reason}
-    reach = t_quantile((1 + level) / 2, count - 1) * se
-    interval = Interval(max(mean - reach, -1.0), min(mean + reach, 1.0), level)
-    return {"n_clusters": count, "cluster_se": se, "cluster_interval": interval}
+    count, score = _nested(counts, cluster, 0.0)
+    if score is None:
+        return {"n_clusters": count, "cluster_reason": Reason.TOO_FEW}
+    return {
+        "n_clusters": count,
+        "design_effect": score.design_effect,
+        "cluster_interval": score.interval(level),
+    }
+
+
+_SCORE = "score test (Nam 1997, Tango 1998)"
+_UNDECIDED = Decision(_SCORE, reason=Reason.TOO_FEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,43 +180,38 @@ class NonInferiority(TestResult):
         (b - c) / n, new minus reference.
     interval : Interval or None
         Of the difference, by Tango's score, two-sided with confidence 1 - 2 alpha.
-    noninferior : bool or None
-        Whether p <= alpha: the lower limit lies above -margin.
     b, c : int
         Pairs found with the new method only, and with the reference only.
     z_upper, p_upper : float or None
         The same for H0: new - reference >= margin.
     p_equivalence : float or None
         The larger of both p-values.
-    equivalent : bool or None
-        Whether both are rejected: the interval lies within (-margin, margin).
     n_clusters : int or None
         Clusters (patients); None without `cluster`.
-    cluster_se, cluster_interval, cluster_p_value : float, Interval or None
-        With the pairs nested in clusters: the sandwich, and Student's t.
-    cluster_noninferior : bool or None
-        The answer that allows for clusters.
-    cluster_reason : Reason or None
-        Why these are None although clusters were given.
+    design_effect : float or None
+        Of the clusters (`rao_scott.design_effect`).
+    decision : Decision
+        What decides: the score test, with `cluster` that on the effective sample. Its p-value is
+        that of non-inferiority, its bounds are -margin and margin.
+    noninferior, equivalent : bool or None
+        Whether `decision` rejects the lower hypothesis, and both: whether its interval lies above
+        -margin, and within (-margin, margin).
     """
 
     margin: float = 0.0
     alpha: float = 0.05
     difference: float | None = None
     interval: Interval | None = None
-    noninferior: bool | None = None
     b: int = 0
     c: int = 0
     z_upper: float | None = None
     p_upper: float | None = None
     p_equivalence: float | None = None
-    equivalent: bool | None = None
     n_clusters: int | None = None
-    cluster_se: float | None = None
-    cluster_interval: Interval | None = None
-    cluster_p_value: float | None = None
-    cluster_noninferior: bool | None = None
-    cluster_reason: Reason | None = None
+    design_effect: float | None = None
+    decision: Decision = _UNDECIDED
+    noninferior: bool | None = None
+    equivalent: bool | None = None
 
     @property
     def z(self) -> float | None:
@@ -234,7 +235,8 @@ def noninferiority_paired_proportions(  # noqa: PLR0913  (all but the answers ar
     """Test whether the new method's proportion is not lower by the margin or more.
 
     One-sided score test with the variance under H0 [1]_, [2]_; the other side, for equivalence,
-    stands beside it. It agrees with `tango_interval` at confidence 1 - 2 alpha.
+    stands beside it. It agrees with `tango_interval` at confidence 1 - 2 alpha. With clusters it
+    is done again on the counts over their design effect [3]_, with Student's t, and that decides.
 
     Parameters
     ----------
@@ -255,12 +257,13 @@ def noninferiority_paired_proportions(  # noqa: PLR0913  (all but the answers ar
     categories : sequence of two, optional
         What stands for negative and for positive; 0 and 1 without it.
     cluster : array_like, optional
-        (pair,), the patient that a pair belongs to: a test that allows for it stands beside.
+        (pair,), the patient that a pair belongs to: a test that allows for it decides.
 
     Returns
     -------
     NonInferiority
-        No pair: None (`too_few`); no discordant pair at margin 0: no p (`no_discordant`).
+        No pair: None (`too_few`); no discordant pair at margin 0: no p (`no_discordant`); one
+        cluster: the score test, and no decision (`too_few`).
 
     Raises
     ------
@@ -271,41 +274,46 @@ def noninferiority_paired_proportions(  # noqa: PLR0913  (all but the answers ar
     ----------
     .. [1] Nam J (1997). Biometrics 53:1422-1430.
     .. [2] Tango T (1998). Stat Med 17:891-908.
+    .. [3] Rao JNK, Scott AJ (1992). Biometrics 48:577-585.
     """
     if not 0 <= finite(margin, "margin") < 1:
         raise StatsError(f"margin must be at least 0 and below 1, got {margin!r}")
-    _check_alpha(alpha)
+    check_alpha(alpha)
     counts, pairs = _counted(
         paired_counts(new, reference, n, b=b, c=c, table=table, categories=categories)
     )
-    method = "non-inferiority of paired proportions, score test (Nam 1997, Tango 1998), one-sided"
+    method = f"non-inferiority of paired proportions, {_SCORE}, one-sided"
     if pairs == 0:
         return NonInferiority(
             method, 0, counts.n_given, margin=margin, alpha=alpha, reason=Reason.TOO_FEW
         )
-    level = 1 - 2 * alpha
-    tests = _score_tests(counts.b, counts.c, pairs, margin, alpha)
+    tests = _score_tests(counts.b, counts.c, pairs, margin)
     limits = score_limits(counts.b, counts.c, pairs, normal_quantile(1 - alpha))
-    difference = (counts.b - counts.c) / pairs
-    nested = _cluster_fields(counts, cluster, level)
+    interval = Interval(*limits, 1 - 2 * alpha)
+    if cluster is None:
+        nested: dict[str, Any] = {"decision": _naive_decision(tests, interval)}
+    else:
+        nested = _cluster_decision(counts, cluster, margin, alpha)
+    lower, both = nested["decision"].p_value, nested["decision"].p_equivalence
     return NonInferiority(
         method,
         pairs,
         counts.n_given,
         margin=margin,
         alpha=alpha,
-        difference=difference,
-        interval=Interval(*limits, level),
+        difference=(counts.b - counts.c) / pairs,
+        interval=interval,
         b=counts.b,
         c=counts.c,
+        noninferior=None if lower is None else lower <= alpha,
+        equivalent=None if both is None else both <= alpha,
         **tests,
         **nested,
-        **_cluster_test(nested, difference, margin, alpha),
     )
 
 
-def _score_tests(b: int, c: int, n: int, margin: float, alpha: float) -> dict[str, Any]:
-    """Give both one-sided tests."""
+def _score_tests(b: int, c: int, n: int, margin: float) -> dict[str, Any]:
+    """Give both one-sided tests of independent pairs."""
     if margin == 0 and b + c == 0:
         return {"reason": Reason.NO_DISCORDANT}
     z_low = float(score_statistic(b, c, n, -margin))
@@ -314,182 +322,30 @@ def _score_tests(b: int, c: int, n: int, margin: float, alpha: float) -> dict[st
     return {
         "statistic": z_low,
         "p_value": p_low,
-        "noninferior": p_low <= alpha,
         "z_upper": z_high,
         "p_upper": p_high,
         "p_equivalence": max(p_low, p_high),
-        "equivalent": max(p_low, p_high) <= alpha,
     }
 
 
-def _cluster_test(
-    nested: dict[str, Any], difference: float, margin: float, alpha: float
+def _naive_decision(tests: dict[str, Any], interval: Interval) -> Decision:
+    """Give what decides on independent pairs."""
+    lower, upper = tests.get("p_value"), tests.get("p_upper")
+    return Decision(_SCORE, lower, interval, lower, upper, tests.get("reason"))
+
+
+def _cluster_decision(
+    counts: PairedCounts, cluster: npt.ArrayLike, margin: float, alpha: float
 ) -> dict[str, Any]:
-    """Give the one-sided test that belongs to the cluster-robust standard error."""
-    if nested.get("cluster_se") is None:
-        return {}
-    t = (difference + margin) / nested["cluster_se"]
-    p = float(special.stdtr(nested["n_clusters"] - 1, -t))
-    return {"cluster_p_value": p, "cluster_noninferior": p <= alpha}
-
-
-@dataclass(frozen=True, slots=True)
-class Tost(TestResult):
-    """Whether the mean difference lies between two bounds.
-
-    Parameters
-    ----------
-    method, n, n_given, statistic, p_value, reason
-        See `TestResult`: the larger p of the two one-sided tests, and its t.
-    low, high, alpha : float
-        Bounds of equivalence, and the level of each test.
-    mean_difference, sd_difference, se : float or None
-        Of x - y.
-    df : int or None
-        Degrees of freedom, n - 1.
-    t_low, p_low : float or None
-        Of H0: mean difference <= low; non-inferiority of x, where more is better.
-    t_high, p_high : float or None
-        Of H0: mean difference >= high.
-    interval : Interval or None
-        Of the mean difference, two-sided with confidence 1 - 2 alpha.
-    equivalent : bool or None
-        Whether p <= alpha: the interval lies within the bounds.
-    n_clusters : int or None
-        Clusters (patients); None without `cluster`.
-    cluster_interval, cluster_p_value : Interval, float or None
-        With the pairs nested in clusters.
-    cluster_equivalent : bool or None
-        The answer that allows for clusters.
-    """
-
-    low: float = 0.0
-    high: float = 0.0
-    alpha: float = 0.05
-    mean_difference: float | None = None
-    sd_difference: float | None = None
-    se: float | None = None
-    df: int | None = None
-    t_low: float | None = None
-    p_low: float | None = None
-    t_high: float | None = None
-    p_high: float | None = None
-    interval: Interval | None = None
-    equivalent: bool | None = None
-    n_clusters: int | None = None
-    cluster_interval: Interval | None = None
-    cluster_p_value: float | None = None
-    cluster_equivalent: bool | None = None
-
-
-def tost_paired(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    margin: float | None = None,
-    alpha: float = 0.05,
-    cluster: npt.ArrayLike | None = None,
-) -> Tost:
-    """Test by two one-sided paired t-tests whether the mean difference is within bounds [1]_.
-
-    Parameters
-    ----------
-    x, y : array_like
-        (pair,), None or NaN where missing (pairwise deletion); `x` alone may be (pair, 2).
-    low, high : float
-        Bounds of equivalence of x - y, low < high, in the unit of x and y.
-    margin : float, optional
-        Instead of both bounds: -margin and margin.
-    alpha : float
-        Level of each test, below 0.5.
-    cluster : array_like, optional
-        (pair,), the patient that a pair belongs to.
-
-    Returns
-    -------
-    Tost
-        Differences without spread: no t and no p (`constant_difference`); fewer than two pairs:
-        `too_few`.
-
-    Raises
-    ------
-    StatsError
-        If the input breaks a rule.
-
-    References
-    ----------
-    .. [1] Schuirmann DJ (1987). J Pharmacokinet Biopharm 15:657-680.
-    """
-    bounds = _bounds(low, high, margin)
-    _check_alpha(alpha)
-    t = paired_t(x, y, cluster=cluster, level=1 - 2 * alpha)
-    method = "TOST, two one-sided paired t-tests (Schuirmann 1987)"
-    common: dict[str, Any] = {
-        "low": bounds[0],
-        "high": bounds[1],
-        "alpha": alpha,
-        "mean_difference": t.mean_difference,
-        "sd_difference": t.sd_difference,
-        "n_clusters": t.n_clusters,
-    }
-    if t.mean_difference is None or t.se is None or t.df is None:
-        return Tost(method, t.n, t.n_given, reason=t.reason, **common)
-    sides = _one_sided(t.mean_difference, t.se, t.df, bounds)
-    p = max(sides["p_low"], sides["p_high"])
-    return Tost(
-        method,
-        t.n,
-        t.n_given,
-        statistic=sides["t_low"] if sides["p_low"] >= sides["p_high"] else sides["t_high"],
-        p_value=p,
-        se=t.se,
-        df=t.df,
-        interval=t.interval,
-        equivalent=p <= alpha,
-        **common,
-        **sides,
-        **_clustered_tost(t, bounds, alpha),
-    )
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 < finite(alpha, "alpha") < 0.5:
-        raise StatsError(f"alpha must be above 0 and below 0.5, got {alpha!r}")
-
-
-def _bounds(low: float | None, high: float | None, margin: float | None) -> tuple[float, float]:
-    if (margin is None) == (low is None and high is None):
-        raise StatsError("give either low and high, or margin")
-    if margin is not None:
-        high = finite(margin, "margin")
-        low = -high
-    if low is None or high is None:
-        raise StatsError("low and high belong together")
-    bounds = finite(low, "low"), finite(high, "high")
-    if bounds[0] >= bounds[1]:
-        raise StatsError(f"low must be below high, got {low!r} and {high!r}")
-    return bounds
-
-
-def _one_sided(mean: float, se: float, df: int, bounds: tuple[float, float]) -> dict[str, Any]:
-    t_low, t_high = (mean - bounds[0]) / se, (mean - bounds[1]) / se
-    return {
-        "t_low": t_low,
-        "p_low": float(special.stdtr(df, -t_low)),
-        "t_high": t_high,
-        "p_high": float(special.stdtr(df, t_high)),
-    }
-
-
-def _clustered_tost(t: PairedT, bounds: tuple[float, float], alpha: float) -> dict[str, Any]:
-    if t.mean_difference is None or t.cluster_se is None or t.n_clusters is None:
-        return {}
-    sides = _one_sided(t.mean_difference, t.cluster_se, t.n_clusters - 1, bounds)
-    p = max(sides["p_low"], sides["p_high"])
-    return {
-        "cluster_interval": t.cluster_interval,
-        "cluster_p_value": p,
-        "cluster_equivalent": p <= alpha,
-    }
+    """Give what decides on pairs of the same patients."""
+    count, score = _nested(counts, cluster, margin)
+    if score is None:
+        undecided = Decision(rao_scott.METHOD, reason=Reason.TOO_FEW)
+        return {"n_clusters": count, "decision": undecided}
+    interval = score.interval(1 - 2 * alpha)
+    if margin == 0 and counts.b + counts.c == 0:
+        decision = Decision(rao_scott.METHOD, interval=interval, reason=Reason.NO_DISCORDANT)
+    else:
+        lower, upper = score.p_above(-margin), score.p_below(margin)
+        decision = Decision(rao_scott.METHOD, lower, interval, lower, upper)
+    return {"n_clusters": count, "design_effect": score.design_effect, "decision": decision}

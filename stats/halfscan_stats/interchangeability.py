@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
+from halfscan_stats import rao_scott
 from halfscan_stats.differences import check_magnitude
 from halfscan_stats.errors import StatsError
 from halfscan_stats.inference import ROUNDING, clipped, cluster_sums, normal_quantile
@@ -29,11 +31,13 @@ from halfscan_stats.ratings import (
     numbers,
     subject_by_reader,
 )
-from halfscan_stats.result import Estimate, Interval, Reason
+from halfscan_stats.result import Decision, Estimate, Interval, Reason
 
 __all__ = ["Interchangeability", "interchangeability"]
 
 WEIGHTS_AT_ONCE = 4_000_000  # resampling weights held in memory
+_WALD = "Wald test of the individual equivalence index, cluster-robust (Obuchowski 2014)"
+_UNDECIDED = Decision(rao_scott.METHOD, reason=Reason.TOO_FEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,12 @@ class Interchangeability(Estimate):
         Readers.
     margin : float or None
         Largest index that counts as interchangeable.
+    decision : Decision
+        What decides against the margin. Of mismatches the score test on the effective sample
+        (`rao_scott`), which has an answer where no subject differs too; of squared differences
+        Wald's, by `se`. The p-value is one-sided, the interval has the confidence asked for.
     interchangeable : bool or None
-        Whether the upper limit of `interval` lies below the margin.
+        Whether the upper limit of its interval lies below the margin.
     """
 
     se: float | None = None
@@ -78,6 +86,7 @@ class Interchangeability(Estimate):
     n_clusters: int = 0
     n_readers: int = 0
     margin: float | None = None
+    decision: Decision = _UNDECIDED
     interchangeable: bool | None = None
 
 
@@ -122,9 +131,9 @@ def interchangeability(  # noqa: PLR0913  (all but the ratings are keywords)
     Returns
     -------
     Interchangeability
-        One reader, or no subject: None (`too_few`). Without spread there is a value and no
-        interval: `perfect_agreement`, `no_variation` or `zero_variance`; with one cluster
-        `too_few`.
+        One reader, or no subject: None (`too_few`). Without spread there is a value, a decision
+        on mismatches and no interval: `perfect_agreement`, `no_variation` or `zero_variance`;
+        with one cluster there is neither (`too_few`).
 
     Raises
     ------
@@ -164,10 +173,15 @@ def interchangeability(  # noqa: PLR0913  (all but the ratings are keywords)
         "naive_se": naive_se,
         "n_clusters": count,
     }
+    interval = _around(value, se, level, disagreement)
     reason = _without_interval(index, se, count, old, within_old + between)
+    if disagreement == "mismatch":
+        decision = _score_decision(index, codes, count, margin, level)
+    else:
+        decision = _wald_decision(value, se, interval, margin, reason)
+    common |= {"decision": decision, "interchangeable": _below(decision, margin)}
     if reason is not None:
         return Interchangeability(method, n, kept.size, reason=reason, **common)
-    interval = _around(value, se, level, disagreement)
     drawn = _bootstrap(cluster_sums(index, codes, count), codes, n_resamples, generator(rng))
     return Interchangeability(
         method,
@@ -178,7 +192,6 @@ def interchangeability(  # noqa: PLR0913  (all but the ratings are keywords)
         bootstrap_interval=_percentiles(drawn, level),
         n_resamples=drawn.size,
         naive_interval=_around(value, naive_se, level, disagreement),
-        interchangeable=None if margin is None else interval.high < margin,
         **common,
     )
 
@@ -234,6 +247,38 @@ def _without_interval(
     if se * math.sqrt(index.size) <= ROUNDING * float(disagreements.max()):
         return Reason.ZERO_VARIANCE
     return None
+
+
+def _score_decision(
+    index: Numbers, codes: Codes, count: int, margin: float | None, level: float
+) -> Decision:
+    """Decide on mismatches: a share of the pairs of readers, between -1 and 1 in every subject."""
+    score = rao_scott.patients_score(index, codes, count, margin=min(margin or 0.0, 1.0))
+    if score is None:
+        return _UNDECIDED
+    interval = score.interval(level)
+    if margin is None:
+        return Decision(rao_scott.METHOD, interval=interval, reason=Reason.NO_MARGIN)
+    # A share is below 1 without a test.
+    p_value = score.p_below(margin) if margin < 1 else 0.0
+    return Decision(rao_scott.METHOD, p_value, interval, p_upper=p_value)
+
+
+def _wald_decision(
+    value: float, se: float, interval: Interval, margin: float | None, reason: Reason | None
+) -> Decision:
+    if reason is not None:
+        return Decision(_WALD, reason=reason)
+    if margin is None:
+        return Decision(_WALD, interval=interval, reason=Reason.NO_MARGIN)
+    p_value = float(special.ndtr((value - margin) / se))
+    return Decision(_WALD, p_value, interval, p_upper=p_value)
+
+
+def _below(decision: Decision, margin: float | None) -> bool | None:
+    if margin is None or decision.interval is None:
+        return None
+    return decision.interval.high < margin
 
 
 def _around(value: float, se: float, level: float, disagreement: str) -> Interval:

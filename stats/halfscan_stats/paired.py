@@ -437,8 +437,23 @@ class PairedChoice(Result):
 
     @property
     def p_value(self) -> float | None:
-        """P-value of the test that was chosen."""
+        """P-value to print: of the chosen test; Wilcoxon's exact one where few pairs differ."""
+        if isinstance(self.test, Wilcoxon):
+            return self.test.p_shown
         return None if self.test is None else self.test.p_value
+
+    @property
+    def p_method(self) -> str:
+        """Which p-value that is: ``t``, ``wilcoxon`` or ``wilcoxon_exact``."""
+        return (
+            "wilcoxon_exact" if isinstance(self.test, Wilcoxon) and self.test.exact else self.chosen
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON knows it: every field by name, n_missing, p_value, p_method and reason."""
+        reason = None if self.reason is None else self.reason.value
+        shown = {"p_value": self.p_value, "p_method": self.p_method, "reason": reason}
+        return {**Result.as_dict(self), **shown}
 
     @property
     def reason(self) -> Reason | None:

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from halfscan_stats.errors import StatsError
 from halfscan_stats.measurements import finite
 from halfscan_stats.result import Reason, plain
@@ -22,6 +25,7 @@ __all__ = [
 
 LARGEST = 10_000_000  # observations: the search must end
 FARTHEST_LOOK = 2000  # observations
+MOST_TABLES = 100_000  # n times n's that are looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,12 @@ class SampleSize:
         return dict(plain(self))
 
 
-def smallest(power_at: Callable[[int], float], target: float, teeth: float) -> int | None:
+def smallest(
+    power_at: Callable[[int], float],
+    target: float,
+    teeth: float,
+    powers_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None,
+) -> int | None:
     """Search the n from which on the power of an exact test stays at or above the target.
 
     Parameters
@@ -80,6 +89,8 @@ def smallest(power_at: Callable[[int], float], target: float, teeth: float) -> i
     teeth : float
         Observations that the teeth are long: the search ends when so many (and 50) in a row
         reach the target.
+    powers_at : callable, optional
+        The same of many n at once, where that is cheaper.
 
     Returns
     -------
@@ -98,10 +109,15 @@ def smallest(power_at: Callable[[int], float], target: float, teeth: float) -> i
     look = math.ceil(min(50 + teeth, FARTHEST_LOOK))
     n = max(1, high - look)
     short = n - 1  # the last that falls short
+    # Few at a time where n is large: each holds a table of its own.
+    step = 1 if powers_at is None else max(1, min(look, MOST_TABLES // high))
     while n - short <= 2 * look:
-        if power_at(n) < target:
-            short = n
-        n += 1
+        some = np.arange(n, n + step)
+        powers = [power_at(n)] if powers_at is None else powers_at(some)
+        for one, power in zip(some.tolist(), powers, strict=True):
+            if power < target and one - short <= 2 * look:
+                short = one
+        n += step
     return short + 1
 
 

@@ -145,7 +145,7 @@ def _counted(b: Any, c: Any, n: int | None) -> PairedCounts:
     return PairedCounts(b=first, c=second, n=None if n is None else total, n_given=total)
 
 
-def score_statistic(b: Any, c: Any, n: float, difference: float) -> Floats:
+def score_statistic(b: Any, c: Any, n: float | npt.NDArray[np.int64], difference: float) -> Floats:
     """Score statistic of H0: the difference of two paired proportions is `difference`.
 
     The variance is taken at the restricted maximum likelihood estimate under H0 [1]_, [2]_.
@@ -155,7 +155,7 @@ def score_statistic(b: Any, c: Any, n: float, difference: float) -> Floats:
     ----------
     b, c : array_like
         Discordant counts: first side only, second side only.
-    n : float
+    n : float or array_like
         Number of pairs.
     difference : float
         The difference under H0, above -1 and below 1.
@@ -226,7 +226,9 @@ def _null_variance_of(b: float, c: float, n: float, difference: float) -> float:
     return max(n * (2 * q + difference * (1 - difference)), 0.0)
 
 
-def _null_variance(b: Floats, c: Floats, n: float, difference: float) -> Floats:
+def _null_variance(
+    b: Floats, c: Floats, n: float | npt.NDArray[np.int64], difference: float
+) -> Floats:
     """Give the same for arrays of counts."""
     linear = (2 * n - b + c) * difference - b - c
     constant = -c * difference * (1 - difference)

@@ -38,6 +38,7 @@ __all__ = [
     "Counts",
     "Numbers",
     "Pairs",
+    "check_alpha",
     "check_level",
     "cluster_codes",
     "coded",
@@ -357,6 +358,19 @@ def check_level(level: float, name: str = "level") -> float:
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise StatsError(f"{name} must be above 0 and below 1, got {level!r}")
     return float(level)
+
+
+def check_alpha(alpha: float) -> float:
+    """A one-sided level, above 0 and below 0.5.
+
+    Raises
+    ------
+    StatsError
+        If it is none.
+    """
+    if not 0 < finite(alpha, "alpha") < 0.5:
+        raise StatsError(f"alpha must be above 0 and below 0.5, got {alpha!r}")
+    return float(alpha)
 
 
 def generator(rng: np.random.Generator | int | None) -> np.random.Generator:

@@ -19,6 +19,7 @@ from halfscan_stats.errors import StatsError
 __all__ = [
     "Agreement",
     "ClusteredAgreement",
+    "Decision",
     "Estimate",
     "Interval",
     "Reason",
@@ -63,8 +64,12 @@ class Reason(StrEnum):
     """More observations than the method, or the search for a sample size, was made for."""
     NOT_REACHABLE = "not_reachable"
     """No finite sample gives what was asked for."""
+    NOT_POSITIVE = "not_positive"
+    """A measurement is 0 or below: it has no logarithm, and no ratio."""
     PAIRS_UNKNOWN = "pairs_unknown"
     """Only the discordant pairs were given, not how many pairs there are."""
+    NO_MARGIN = "no_margin"
+    """There is an interval, and no margin to test it against."""
 
 
 def plain(value: object) -> Any:
@@ -135,6 +140,47 @@ class Interval:
     def as_dict(self) -> dict[str, Any]:
         """As JSON knows it: low, high, level."""
         return dict(plain(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer that is printed: a p-value, and the interval of the same method.
+
+    They agree: the interval excludes exactly the hypotheses that the test rejects.
+
+    Parameters
+    ----------
+    method : str
+        The method by name, with its source.
+    p_value : float or None
+        Of the hypothesis that the result is about.
+    interval : Interval or None
+        Of the difference; of one-sided tests at level alpha with confidence 1 - 2 alpha.
+    p_lower, p_upper : float or None
+        One-sided, of the hypotheses that the difference lies at or below the lower bound, and at
+        or above the upper one. None where the result is about no difference at all.
+    reason : Reason or None
+        Why p-value or interval are None, or what they must be read with.
+    """
+
+    method: str
+    p_value: float | None = None
+    interval: Interval | None = None
+    p_lower: float | None = None
+    p_upper: float | None = None
+    reason: Reason | None = None
+
+    def __post_init__(self) -> None:
+        """Check that what is missing has a reason."""
+        if (self.p_value is None or self.interval is None) and self.reason is None:
+            raise ValueError("a decision without p-value or interval needs a reason")
+
+    @property
+    def p_equivalence(self) -> float | None:
+        """The larger of both one-sided p-values: that the difference lies between the bounds."""
+        if self.p_lower is None or self.p_upper is None:
+            return None
+        return max(self.p_lower, self.p_upper)
 
 
 @dataclass(frozen=True, slots=True)

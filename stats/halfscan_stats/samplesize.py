@@ -338,9 +338,12 @@ def sample_size_noninferiority(
     def at(n: int) -> float:
         return _score_power(n, p10, p01, margin, alpha)
 
+    def at_all(n: npt.NDArray[np.int64]) -> Floats:
+        return _score_powers(n, p10, p01, margin, alpha)
+
     if p10 - p01 <= -margin + 1e-12:
         return unreachable(method, alpha, power)
-    n = smallest(at, power, 2 / margin)
+    n = smallest(at, power, 2 / margin, at_all)
     if n is None:
         return unreachable(method, alpha, power, ever=True)
     found = SampleSize(method, n, at(n), alpha, target_power=power)
@@ -349,21 +352,32 @@ def sample_size_noninferiority(
 
 def _score_power(n: int, p10: float, p01: float, margin: float, alpha: float) -> float:
     """Sum over the tables that can occur."""
+    return float(_score_powers(np.array([n]), p10, p01, margin, alpha)[0])
+
+
+def _score_powers(
+    n: npt.NDArray[np.int64], p10: float, p01: float, margin: float, alpha: float
+) -> Floats:
+    """Give the power of several n at once: a search asks for hundreds in a row."""
     from scipy import stats  # noqa: PLC0415  (slow import)
 
     p10 = 0.0 if p10 < NEGLIGIBLE else p10
-    b = _likely(n, p10)
+    # What one n cannot have, another can: its probability is zero, or next to it.
+    b = np.arange(_likely(int(n.min()), p10)[0], _likely(int(n.max()), p10)[-1] + 1)
+    pairs = n[:, np.newaxis]
+    others = np.maximum(pairs - b, 0)
     critical = special.ndtri(1 - alpha)
     # z falls with c, so that for every b the rejected tables are those up to some c.
-    low, high = np.full(b.size, -1), n - b
+    low, high = np.full(others.shape, -1), others.copy()
     while (low < high).any():
         middle = (low + high + 1) // 2
-        rejected = score_statistic(b, middle, n, -margin) >= critical
+        rejected = score_statistic(b, middle, pairs, -margin) >= critical
         low, high = np.where(rejected, middle, low), np.where(rejected, high, middle - 1)
     share = p01 / (1 - p10) if p10 < 1 else 0.0
-    chance = stats.binom.cdf(low, n - b, min(share, 1.0))
-    power = np.sum(stats.binom.pmf(b, n, p10) * np.where(low >= 0, chance, 0.0))
-    return float(np.clip(power, 0.0, 1.0))
+    chance = stats.binom.cdf(low, others, min(share, 1.0))
+    power = np.sum(stats.binom.pmf(b, pairs, p10) * np.where(low >= 0, chance, 0.0), axis=1)
+    clipped: Floats = np.clip(power, 0.0, 1.0)
+    return clipped
 
 
 def _likely(n: int, probability: float) -> npt.NDArray[np.int64]:

@@ -30,8 +30,10 @@ class Wilcoxon(TestResult):
     ----------
     method, n, n_given, statistic, p_value, reason
         See `TestResult`; n counts complete pairs, zero differences included. `p_value` is the
-        normal approximation, as SPSS and the reference study have it; below 20 pairs that differ
-        `method` says so and points to `p_exact`.
+        normal approximation, as SPSS and the reference study have it. `p_shown` is the one to
+        print.
+    n_positive, n_negative : int
+        Pairs in which the first is larger, and smaller.
     n_nonzero : int
         Pairs that differ: those that are ranked.
     w_plus, w_minus : float or None
@@ -61,6 +63,8 @@ class Wilcoxon(TestResult):
         Why they are None although clusters were given.
     """
 
+    n_positive: int = 0
+    n_negative: int = 0
     n_nonzero: int = 0
     w_plus: float | None = None
     w_minus: float | None = None
@@ -81,6 +85,16 @@ class Wilcoxon(TestResult):
     def z(self) -> float | None:
         """The standardised rank sum: `statistic` under its own name."""
         return self.statistic
+
+    @property
+    def exact(self) -> bool:
+        """Whether so few pairs differ that the exact p is the one to print."""
+        return 0 < self.n_nonzero < FEW and self.p_exact is not None
+
+    @property
+    def p_shown(self) -> float | None:
+        """The p-value to print: exact below 20 pairs that differ, else the approximation."""
+        return self.p_exact if self.exact else self.p_value
 
 
 def wilcoxon_signed_rank(
@@ -127,7 +141,10 @@ def wilcoxon_signed_rank(
     check_level(level)
     pairs = differences_of(x, y)
     clusters = None if cluster is None else cluster_codes(cluster, pairs.kept)
-    method = "Wilcoxon signed rank, zeros dropped, ties corrected, no continuity correction"
+    method = (
+        "Wilcoxon signed rank, zeros dropped, ties corrected, no continuity correction; below "
+        f"{FEW} pairs that differ the exact permutation p is shown"
+    )
     count = None if clusters is None else clusters[1]
     if pairs.n == 0:
         few = Reason.TOO_FEW
@@ -142,8 +159,6 @@ def wilcoxon_signed_rank(
             cluster_reason=nested,
         )
     differences = pairs.clean
-    if 0 < np.count_nonzero(differences) < FEW:
-        method += "; normal approximation with few pairs, see the exact permutation p"
     center, interval = _pseudomedian(differences, level)
     codes = None if clusters is None else clusters[0]
     return Wilcoxon(
@@ -175,6 +190,8 @@ def _test(differences: Numbers, clusters: npt.NDArray[np.intp] | None) -> dict[s
     return {
         "statistic": z,
         "p_value": _two_sided(z),
+        "n_positive": int((ranked > 0).sum()),
+        "n_negative": int((ranked < 0).sum()),
         "n_nonzero": ranked.size,
         "w_plus": plus,
         "w_minus": total - plus,

@@ -12,6 +12,7 @@ import halfscan_api.inspections.tables
 import halfscan_api.measurements.tables
 import halfscan_api.readings.tables
 import halfscan_api.reconstructions.tables
+import halfscan_api.statistics.report.tables
 import halfscan_api.studies.tables  # noqa: F401 - these put their tables into Base.metadata
 from halfscan_api.database import Base, UtcDateTime
 

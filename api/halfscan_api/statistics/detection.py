@@ -148,8 +148,9 @@ def compute(session: Session, frame: Frame, options: DetectionQuery) -> Table[De
             ),
             (
                 "Difference: test minus reference, as a share of all levels, with Tango's "
-                "interval. p: McNemar, exact binomial; p (patients): Obuchowski's test, which "
-                "allows for levels (and readers) of the same patient, with its interval."
+                "interval. p: McNemar, exact binomial. p (patients) and the interval beside it: "
+                "the score test on the counts over the design effect of patients, who give several "
+                "levels (and readers)."
             ),
             (
                 f"p adjusted, of the exact test, by {frame.protocol.multiplicity.method}: "
@@ -301,7 +302,7 @@ def _grid(
 
 
 def _line(row: DetectionRow) -> Line:
-    test = row.mcnemar
+    test, decision = row.mcnemar, row.clustered.decision
     mark = "*" if row.adjusted.significant else ""
     return (
         Cell(row.label),
@@ -312,7 +313,7 @@ def _line(row: DetectionRow) -> Line:
         with_interval(test.difference, test.interval, None, 3),
         p_text(test.p_value, test.reason),
         p_text(row.adjusted.p_value) + mark,
-        interval_text(row.clustered.interval, 3),
-        p_text(row.clustered.p_value, row.clustered.reason),
+        interval_text(decision.interval, 3),
+        p_text(decision.p_value, decision.reason),
         f"{row.n} of {row.n_given}",
     )

@@ -16,7 +16,7 @@ from halfscan_api.statistics.adjusting import (
 )
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import DifferenceQuery
-from halfscan_api.statistics.results import NOTHING, number, p_text, with_interval
+from halfscan_api.statistics.results import NOTHING, number, p_text, with_interval, words_of
 from halfscan_api.studies.protocol import EndpointKind
 from halfscan_stats import PairedChoice, Reason, Summary, choose_paired_test, summarize
 from halfscan_stats.result import Result
@@ -45,7 +45,8 @@ class DifferenceRow:
         None for what no reader measures.
     reference_arm, test_arm : str
     reference, test : Summary
-        Each arm alone, all its values: mean and SD or median and quartiles, as `shown` says.
+        Each arm alone, all its values: mean and SD where the t-test answers, median and quartiles
+        where Wilcoxon's does, the same for both arms (`shown`).
     difference : PairedChoice
         Test minus reference, of the cases that have both.
     adjusted : Adjusted
@@ -133,14 +134,16 @@ def _tested(
 ) -> tuple[Summary, Summary, PairedChoice]:
     by = options.difference_test
     chosen = frame.protocol.difference_test if by == "protocol" else by
-    reference, test = (
-        given_of(summarize(values, alpha=alpha), frame.n_cases) for values in draft.singles
-    )
     choice = choose_paired_test(
         draft.pairs[1], draft.pairs[0], by=_BY[chosen], alpha=alpha, level=options.level
     )
     if draft.set_by_protocol:
         choice = _without_test(choice)
+    show = "mean_sd" if choice.chosen == "t" else "median_iqr"
+    reference, test = (
+        given_of(summarize(values, show=show, alpha=alpha), frame.n_cases)
+        for values in draft.singles
+    )
     return reference, test, given_of(choice, frame.n_cases)
 
 
@@ -208,10 +211,29 @@ def difference_text(choice: PairedChoice, digits: int) -> str:
     return f"{text}\nn {choice.n} of {choice.n_given}"
 
 
+def score_difference_text(choice: PairedChoice, digits: int) -> str:
+    """Write how many scores rose, fell and stayed, and the mean difference.
+
+    Of ordinal scores the pseudomedian is 0 as soon as most pairs are tied, whatever the ranks of
+    the others say: it would contradict the p-value beside it. The t-test's interval stands where
+    that test answers.
+    """
+    t, ranks = choice.t, choice.wilcoxon
+    if t is None or ranks is None or not choice.n:
+        return f"{NOTHING}\nn {choice.n} of {choice.n_given}"
+    interval = t.interval if choice.chosen == "t" else None
+    same = ranks.n - ranks.n_nonzero
+    return (
+        f"{ranks.n_positive} higher, {ranks.n_negative} lower, {same} same\n"
+        f"mean {with_interval(t.mean_difference, interval, None, digits)}\n"
+        f"n {choice.n} of {choice.n_given}"
+    )
+
+
 def test_text(choice: PairedChoice) -> str:
     """Write the p-value and which test it is from."""
-    name = "t" if choice.chosen == "t" else "Wilcoxon"
-    return f"{p_text(choice.p_value, choice.reason)}\n{name}"
+    names = {"t": "t", "wilcoxon": "Wilcoxon", "wilcoxon_exact": "Wilcoxon, exact"}
+    return f"{p_text(choice.p_value, choice.reason)}\n{names[choice.p_method]}"
 
 
 def adjusted_text(adjusted: Adjusted) -> str:
@@ -220,8 +242,10 @@ def adjusted_text(adjusted: Adjusted) -> str:
     return f"{p_text(adjusted.p_value)}{mark}\n{adjusted.n_tests} tests"
 
 
-def difference_notes(frame: Frame, options: DifferenceQuery) -> tuple[str, ...]:
-    """Say how the columns of a table of differences came about."""
+def difference_notes(
+    frame: Frame, options: DifferenceQuery, *, scores: bool = False
+) -> tuple[str, ...]:
+    """Say how the columns of a table of differences came about; `scores`: of ordinal ones."""
     by = options.difference_test
     chosen = frame.protocol.difference_test if by == "protocol" else by
     who = "the protocol" if by == "protocol" else "the query"
@@ -233,14 +257,24 @@ def difference_notes(frame: Frame, options: DifferenceQuery) -> tuple[str, ...]:
         "wilcoxon": f"{who} fixes Wilcoxon's signed rank test",
     }[chosen]
     stated = frame.protocol.multiplicity
+    what = (
+        "how many scores are higher, lower and the same, and the mean, with its "
+        f"{options.level:.0%} interval where the t-test answers"
+        if scores
+        else "mean, or Hodges-Lehmann pseudomedian with Wilcoxon, with its "
+        f"{options.level:.0%} interval"
+    )
     return (
         (
-            "Mean and SD where Shapiro-Wilk does not reject normality, else median and quartiles; "
-            "every arm with all its values, the difference with the complete pairs."
+            "Mean and SD where the t-test answers, median and quartiles where Wilcoxon's test "
+            "does; every arm with all its values, the difference with the complete pairs."
         ),
         (
-            f"Difference: test minus reference (mean, or Hodges-Lehmann pseudomedian with "
-            f"Wilcoxon), with its {options.level:.0%} interval. {how[0].upper()}{how[1:]}."
+            f"Difference: test minus reference, {what}. {how[0].upper()}{how[1:]}. Wilcoxon's p is "
+            "exact below 20 pairs that differ."
         ),
-        f"p adjusted by {stated.method}: {families_text(stated)}; * significant at {alpha:g}.",
+        (
+            f"p adjusted by {words_of(stated.method)}: {families_text(stated)}; * significant at "
+            f"{alpha:g}."
+        ),
     )

@@ -40,7 +40,7 @@ from halfscan_api.statistics.differing import (
     adjusted_text,
     difference_notes,
     difference_rows,
-    difference_text,
+    score_difference_text,
     summary_text,
     test_text,
 )
@@ -102,7 +102,7 @@ def compute(session: Session, frame: Frame, options: ScoreQuery) -> Table[Row]:
         rows=tuple(rows),
         grids=tuple(_grid(frame, name, rows) for name in sequences),
         notes=(
-            *difference_notes(frame, options),
+            *difference_notes(frame, options, scores=True),
             (
                 "A group of criteria: the mean over its criteria is one value a case; its kappa "
                 "takes all criteria."
@@ -255,7 +255,7 @@ def _grid(frame: Frame, sequence: str, rows: list[Row]) -> Grid:
         *(Cell(frame.arm_label(arm)) for arm in arms[:2]),
         *(Cell(text) for text in ("Difference", "p", "p adjusted")),
         Cell("Kappa between readers, pooled over protocols"),
-        *(Cell(f"Kappa within {arm}") for arm in arms),
+        *(Cell(f"Kappa within {frame.arm_label(arm)}") for arm in arms),
     )
     body: list[Line] = []
     for key in dict.fromkeys((row.item, row.level, row.test_arm) for row in differences):
@@ -275,7 +275,7 @@ def _difference_cells(row: DifferenceRow) -> Line:
         row.reader or "",
         summary_text(row.reference, 2),
         summary_text(row.test, 2),
-        difference_text(row.difference, 2),
+        score_difference_text(row.difference, 2),
         test_text(row.difference),
         adjusted_text(row.adjusted),
     )

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from halfscan_api.errors import InvalidRequest
 from halfscan_api.readings.tables import AnswerKind
 from halfscan_api.statistics.adjusting import Adjusted, RawTest, adjust
-from halfscan_api.statistics.equivalence import finding_answers
 from halfscan_api.statistics.frame import Frame, ReaderOfStudy
+from halfscan_api.statistics.interchange import finding_answers
 from halfscan_api.statistics.options import MrmcQuery
 from halfscan_api.statistics.profiles import Profiles
 from halfscan_api.statistics.results import Cell, Grid, Line, Table, number, p_text, with_interval
@@ -252,8 +252,8 @@ def _unanswered(
         )
     elif reason == NO_REFERENCE:
         says = (
-            "The study has no reference standard, so nothing can be judged: name the reader whose "
-            "findings are taken for true, in the protocol (truth) or in the query (truth_reader)."
+            "The study has no reference standard, so nothing can be judged: the protocol, or "
+            "whoever asks for this table, can name the reader whose findings are taken for true."
         )
     else:
         says = f"The reference standard is the only reader ({names}): there is nobody to judge."

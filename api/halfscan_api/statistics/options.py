@@ -56,6 +56,14 @@ class ScoreQuery(DifferenceQuery):
     weights: Weights = "by_scale"
 
 
+class GradingQuery(LevelQuery):
+    """The table of visual grading."""
+
+    sequence: Annotated[
+        Key | None, Field(description="Characteristics of one sequence; all if none.")
+    ] = None
+
+
 class SnrQuery(DifferenceQuery):
     """The table of signal-to-noise ratios."""
 
@@ -90,6 +98,17 @@ class EquivalenceQuery(LevelQuery):
     resamples: Annotated[
         int, Field(ge=0, le=20_000, description="Of patients, for interchangeability.")
     ] = 2000
+
+
+class RobustnessQuery(TableQuery):
+    """The table of robustness."""
+
+    alpha: Annotated[
+        FiniteFloat | None,
+        Field(
+            ge=1e-6, lt=0.5, description="One-sided level; the alpha of the protocol by default."
+        ),
+    ] = None
 
 
 class MrmcQuery(LevelQuery):

@@ -33,6 +33,7 @@ REASONS = {
     "singular": "a matrix of the fit has no inverse",
     "unbounded": "the denominator is zero: there is no upper limit",
     "too_many": "more observations than the approximation, or the search for a size, was made for",
+    "not_positive": "a measurement is 0 or below: it has no logarithm, and no ratio",
     "pairs_unknown": "only the discordant pairs are known",
     "not_reachable": "no finite sample gives what was asked for",
     "no_reference_standard": "the study has no reference standard: MRMC needs one (truth_reader)",
@@ -130,7 +131,11 @@ class Table(Generic[R]):
             for cell in line
         ]
         text = "\n".join(cells)
-        return {name: says for name, says in self.reasons.items() if f"[{name}]" in text}
+        return {
+            words_of(name): says
+            for name, says in self.reasons.items()
+            if f"[{words_of(name)}]" in text
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON knows it, with full precision; undefined is null, beside its reason."""
@@ -202,6 +207,11 @@ def _names(kind: type) -> tuple[str, ...]:
 # --- how figures are written for people ---------------------------------------------------------
 
 
+def words_of(name: str) -> str:
+    """Write the name of a reason or of an endpoint for people: ``constant difference``."""
+    return str(name).replace("_", " ")
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """Write a number; an en dash where there is none."""
     if value is None:
@@ -213,9 +223,9 @@ def number(value: float | None, digits: int = 2) -> str:
 def p_text(p_value: float | None, reason: str | None = None) -> str:
     """Write a p-value as journals do: three digits, < 0.001 below."""
     if p_value is None:
-        return f"{NOTHING} [{reason}]" if reason else NOTHING
+        return f"{NOTHING} [{words_of(reason)}]" if reason else NOTHING
     shown = "<\N{NO-BREAK SPACE}0.001" if p_value < 0.001 else f"{p_value:.3f}"
-    return f"{shown} [{reason}]" if reason else shown
+    return f"{shown} [{words_of(reason)}]" if reason else shown
 
 
 def with_interval(value: float | None, interval: Any, reason: str | None, digits: int = 2) -> str:
@@ -226,7 +236,7 @@ def with_interval(value: float | None, interval: Any, reason: str | None, digits
         text += (
             f" ({number(interval.low, digits)},\N{NO-BREAK SPACE}{number(interval.high, digits)})"
         )
-    return f"{text} [{reason}]" if reason else text
+    return f"{text} [{words_of(reason)}]" if reason else text
 
 
 def interval_text(interval: Any, digits: int = 2) -> str:

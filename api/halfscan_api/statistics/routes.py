@@ -96,6 +96,15 @@ def show_image_quality(study_id: int, query_data: options.ScoreQuery) -> Respons
     return _answer(study_id, "image-quality", query_data)
 
 
+@blueprint.get("/<int:study_id>/statistics/visual-grading")
+@requires(Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(options.GradingQuery, location="query")
+@blueprint.doc(responses=_ANSWERS)
+def show_visual_grading(study_id: int, query_data: options.GradingQuery) -> Response:
+    """Scores as ordered categories: areas under the curve (VGC), and odds ratios (VGR)."""
+    return _answer(study_id, "visual-grading", query_data)
+
+
 @blueprint.get("/<int:study_id>/statistics/snr")
 @requires(Role.COORDINATOR, Role.STATISTICIAN)
 @blueprint.input(options.SnrQuery, location="query")
@@ -157,6 +166,33 @@ def show_sample_size(study_id: int, query_data: options.SampleSizeQuery) -> Resp
 def show_participants(study_id: int, query_data: options.TableQuery) -> Response:
     """The flow of participants: enrolled, excluded with the reason, read by whom."""
     return _answer(study_id, "participants", query_data)
+
+
+@blueprint.get("/<int:study_id>/statistics/conduct")
+@requires(Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(options.TableQuery, location="query")
+@blueprint.doc(responses=_ANSWERS)
+def show_conduct(study_id: int, query_data: options.TableQuery) -> Response:
+    """Reading times, missing answers, exclusions with their end, and amended readings."""
+    return _answer(study_id, "conduct", query_data)
+
+
+@blueprint.get("/<int:study_id>/statistics/robustness")
+@requires(Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(options.RobustnessQuery, location="query")
+@blueprint.doc(responses=_ANSWERS)
+def show_robustness(study_id: int, query_data: options.RobustnessQuery) -> Response:
+    """Every comparison with a margin, done again without each patient."""
+    return _answer(study_id, "robustness", query_data)
+
+
+@blueprint.get("/<int:study_id>/statistics/failures")
+@requires(Role.COORDINATOR, Role.STATISTICIAN)
+@blueprint.input(options.TableQuery, location="query")
+@blueprint.doc(responses=_ANSWERS)
+def show_failures(study_id: int, query_data: options.TableQuery) -> Response:
+    """Findings that a reader saw with one protocol alone: case, level, reader."""
+    return _answer(study_id, "failures", query_data)
 
 
 @blueprint.get("/<int:study_id>/statistics/lineage")

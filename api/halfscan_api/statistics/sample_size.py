@@ -28,10 +28,6 @@ from halfscan_stats import (
     StatsError,
     clustered_mcnemar,
     cohen_kappa,
-    power_kappa,
-    power_mcnemar,
-    power_noninferiority,
-    power_paired_t,
     sample_size_kappa,
     sample_size_mcnemar,
     sample_size_noninferiority,
@@ -80,9 +76,6 @@ class SampleSizeRow:
         What the plan rests on.
     plan : SampleSize or None
         Observations (and patients, where several sit in one) for the power that was asked for.
-    present : SampleSize or None
-        Power of as many observations as this study has now; n is what they are worth, divided by
-        the design effect of the plan.
     reason : str or None
         Why there is no plan.
     """
@@ -94,7 +87,6 @@ class SampleSizeRow:
     place: str | None
     assumptions: dict[str, float]
     plan: SampleSize | None
-    present: SampleSize | None
     reason: str | None
     kind: str = "plan"
 
@@ -143,6 +135,7 @@ def compute(session: Session, frame: Frame, options: SampleSizeQuery) -> Table[S
         rows=rows,
         grids=(_grid(frame, rows),),
         notes=(
+            _planned(frame),
             (
                 f"Power {options.power:g}. Observations: levels of patients for findings, patients "
                 "for scores; patients stand beside where several observations sit in one."
@@ -150,18 +143,31 @@ def compute(session: Session, frame: Frame, options: SampleSizeQuery) -> Table[S
             (
                 "Findings: the share found with one protocol alone, the correlation within a "
                 "patient (of one reader's levels, the mean of all readers; of kappa its own) and "
-                "kappa are those of this study; one reader (or pair) is planned for. Power "
-                "now: with the "
-                "same design effect; n is what the observations are worth. "
+                "kappa are those of this study; one reader (or pair) is planned for. "
                 "Non-inferiority: the margin of the endpoint that declares one, "
                 "one-sided, no true difference. Kappa: tested against "
                 f"{options.kappa0:g}, two-sided."
             ),
             "Scores: non-inferiority of the means, no true difference, one-sided.",
             *([MRMC_NOTE] if any(row.test == "mrmc" for row in rows) else []),
-            "A plan from an unfinished study takes its estimates for the truth.",
+            (
+                "For a next study: a plan from an unfinished study takes its estimates for the "
+                "truth. The power of this study is not computed from its own results, which would "
+                "say no more than its p-values (Hoenig & Heisey 2001)."
+            ),
         ),
     )
+
+
+def _planned(frame: Frame) -> str:
+    """Say what was planned for this study, and what it has."""
+    protocol = frame.protocol
+    if protocol.planned_cases is None:
+        return (
+            f"This study: {frame.n_cases} cases; the protocol states no number planned beforehand."
+        )
+    why = protocol.sample_size_rationale or "The protocol does not say why that many."
+    return f"This study: {protocol.planned_cases} cases planned, {frame.n_cases} included. {why}"
 
 
 def _check(frame: Frame, options: SampleSizeQuery) -> None:
@@ -236,7 +242,6 @@ def _finding_rows(
             what = _What("study", finding.name, finding.label)
             tables = found[finding.name]
             n = int(tables.sum())
-            n_one = n // max(1, len(frame.readers))
             size = float(len(finding.levels))
             nested = {"cluster_size": size, "icc": _icc([one[finding.name] for one in single])}
             margin = margins.get(finding.name)
@@ -246,7 +251,7 @@ def _finding_rows(
                 whole = tables.sum(axis=0)
                 apart = float(whole[0, 1] + whole[1, 0]) / (2 * n)
                 assumed = {"p10": apart, "p01": apart, "margin": margin}
-                yield _plan(frame, options, what, "noninferiority", assumed, nested, n=n_one)
+                yield _plan(frame, options, what, "noninferiority", assumed, nested)
             yield from _kappa_row(frame, options, what, [one[finding.name] for one in pairs], size)
 
 
@@ -274,7 +279,7 @@ def _kappa_row(
     # Kappa has a correlation of its own: by how much clusters widen its standard error.
     effects = [(table, _kappa_effect(table)) for table in tables]
     nested = {"cluster_size": size, "icc": _mean_icc(effects)}
-    yield _plan(frame, options, what, "kappa", assumed, nested, n=n // len(tables))
+    yield _plan(frame, options, what, "kappa", assumed, nested)
 
 
 def _score_rows(
@@ -315,8 +320,10 @@ def _score_rows(
                     yield _without(what, "paired_t", "constant_difference")
                 else:
                     assumed = {"delta": endpoint.margin, "sd": float(np.sqrt(np.mean(variances)))}
-                    n = min(values.size for values in differences)
-                    yield _plan(frame, options, what, "paired_t", assumed, {}, n=n, one_sided=True)
+                    yield _plan(frame, options, what, "paired_t", assumed, {}, one_sided=True)
+
+
+_OF_DIFFERENCES = {Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE}
 
 
 def _mrmc_rows(session: Session, frame: Frame, options: SampleSizeQuery) -> Iterator[SampleSizeRow]:
@@ -330,7 +337,6 @@ def _mrmc_rows(session: Session, frame: Frame, options: SampleSizeQuery) -> Iter
             place=None,
             assumptions=found.assumptions,
             plan=found.plan,
-            present=None,
             reason=found.reason,
         )
 
@@ -339,7 +345,10 @@ def _margins(frame: Frame, kind: EndpointKind) -> dict[str, float]:
     """Margin of each finding: of the first endpoint that declares one."""
     found: dict[str, float] = {}
     for endpoint in frame.protocol.endpoints:
-        if endpoint.kind is kind and endpoint.hypothesis is not Hypothesis.DIFFERENCE:
+        if endpoint.kind is kind and endpoint.hypothesis in {
+            Hypothesis.NONINFERIORITY,
+            Hypothesis.EQUIVALENCE,
+        }:
             for finding in frame.protocol.findings:
                 if endpoint.item in {None, finding.name} and endpoint.margin is not None:
                     found.setdefault(finding.name, endpoint.margin)
@@ -385,10 +394,9 @@ def _plan(
     assumed: dict[str, float],
     nested: Mapping[str, float | None],
     *,
-    n: int = 0,
     one_sided: bool = False,
 ) -> SampleSizeRow:
-    size, power = _FUNCTIONS[test]
+    size = _FUNCTIONS[test]
     common: dict[str, Any] = {"alpha": options.alpha or frame.protocol.alpha}
     if one_sided:
         common["two_sided"] = False
@@ -398,10 +406,6 @@ def _plan(
     shown = {**assumed, **within, "alpha": common["alpha"]}
     try:
         plan = size(**assumed, **common, **within, power=options.power)
-        least = 2 if test == "paired_t" else 1
-        # As the plan: observations of a patient are worth less than as many patients.
-        worth = int(n / plan.design_effect)
-        present = power(worth, **assumed, **common) if worth >= least else None
     except StatsError:
         # The estimates of a small study may lie where the plan has no answer (kappa below 0).
         return _without(what, test, "undefined", shown)
@@ -414,7 +418,6 @@ def _plan(
         place=what.place,
         assumptions=shown,
         plan=plan,
-        present=present,
         reason=reason,
     )
 
@@ -430,23 +433,34 @@ def _without(
         place=what.place,
         assumptions=assumptions or {},
         plan=None,
-        present=None,
         reason=reason,
     )
 
 
-_FUNCTIONS: dict[str, tuple[Callable[..., SampleSize], Callable[..., SampleSize]]] = {
-    "mcnemar": (sample_size_mcnemar, power_mcnemar),
-    "noninferiority": (sample_size_noninferiority, power_noninferiority),
-    "kappa": (sample_size_kappa, power_kappa),
-    "paired_t": (sample_size_paired_t, power_paired_t),
+_FUNCTIONS: dict[str, Callable[..., SampleSize]] = {
+    "mcnemar": sample_size_mcnemar,
+    "noninferiority": sample_size_noninferiority,
+    "kappa": sample_size_kappa,
+    "paired_t": sample_size_paired_t,
+}
+
+
+_WORDS = {
+    "p10": "share found with the test protocol alone",
+    "p01": "with the reference protocol alone",
+    "kappa0": "kappa to exceed",
+    "kappa1": "kappa expected",
+    "cluster_size": "observations of a patient",
+    "icc": "their correlation",
+    "delta": "difference",
+    "sd": "SD of the differences",
 }
 
 
 def _grid(frame: Frame, rows: tuple[SampleSizeRow, ...]) -> Grid:
     titles = (
         *("", "Sequence", "From", "Test", "Assumptions"),
-        *("Observations", "Patients", "Power now"),
+        *("Observations", "Patients"),
     )
     body: tuple[Line, ...] = tuple(_line(frame, row) for row in rows)
     return Grid("Sample sizes", (tuple(Cell(text) for text in titles),), body)
@@ -454,12 +468,12 @@ def _grid(frame: Frame, rows: tuple[SampleSizeRow, ...]) -> Grid:
 
 def _line(frame: Frame, row: SampleSizeRow) -> Line:
     assumed = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3g}" for name, value in row.assumptions.items()
+        f"{_WORDS.get(name, name.replace('_', ' '))} {value:.3g}"
+        for name, value in row.assumptions.items()
     )
-    plan, present = row.plan, row.present
+    plan = row.plan
     size = number(None) if plan is None or plan.n is None else str(plan.n)
     patients = "" if plan is None or plan.n_clusters is None else str(plan.n_clusters)
-    now = "" if present is None or present.power is None else f"{present.power:.2f} (n {present.n})"
     return (
         Cell(row.label or "(asked)"),
         frame.sequence_label(row.place) if row.place else "",
@@ -468,5 +482,4 @@ def _line(frame: Frame, row: SampleSizeRow) -> Line:
         assumed,
         f"{size} [{row.reason}]" if row.reason else size,
         patients,
-        now,
     )

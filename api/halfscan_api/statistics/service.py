@@ -8,14 +8,18 @@ from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import (
     agreement,
+    conduct,
     detection,
     equivalence,
+    failures,
+    grading,
     image_quality,
     lineage,
     mrmc,
     options,
     parameters,
     participants,
+    robustness,
     sample_size,
     scan_time,
     snr,
@@ -54,6 +58,9 @@ SUBJECTS: Final[dict[str, Subject]] = {
     "image-quality": Subject(
         image_quality.compute, options.ScoreQuery, "Table 2: scores by reader and protocol"
     ),
+    "visual-grading": Subject(
+        grading.compute, options.GradingQuery, "Visual grading characteristics and regression"
+    ),
     "snr": Subject(snr.compute, options.SnrQuery, "Table 3: signal-to-noise ratio"),
     "agreement": Subject(
         agreement.compute, options.AgreementQuery, "Table 4: inter-reader, inter-protocol, repeats"
@@ -72,6 +79,17 @@ SUBJECTS: Final[dict[str, Subject]] = {
     ),
     "participants": Subject(
         participants.compute, options.TableQuery, "Flow of participants, exclusions"
+    ),
+    "conduct": Subject(
+        conduct.compute, options.TableQuery, "Reading times, missing answers, amendments"
+    ),
+    "robustness": Subject(
+        robustness.compute,
+        options.RobustnessQuery,
+        "What was shown, without each patient",
+    ),
+    "failures": Subject(
+        failures.compute, options.TableQuery, "Findings seen with one protocol alone, and where"
     ),
     "lineage": Subject(lineage.compute, options.TableQuery, "Where every series comes from"),
 }

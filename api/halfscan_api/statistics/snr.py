@@ -1,9 +1,14 @@
 """Table 3 for each sequence: signal-to-noise ratio by region, reader and arm, and its agreement."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from halfscan_api.measurements.tables import Measurement
 from halfscan_api.statistics.agreeing import IccRow, agreement_text
 from halfscan_api.statistics.agreement import reader_iccs
 from halfscan_api.statistics.differing import (
@@ -20,13 +25,50 @@ from halfscan_api.statistics.differing import (
 )
 from halfscan_api.statistics.frame import Frame, sequences_of
 from halfscan_api.statistics.options import SnrQuery
-from halfscan_api.statistics.results import Cell, Grid, Line, Table
+from halfscan_api.statistics.results import NOTHING, Cell, Grid, Line, Table, number
 from halfscan_api.statistics.values import SnrValues, snr_values
 from halfscan_api.studies.protocol import EndpointKind, Region, RegionRole
+from halfscan_stats import Summary, summarize
 
-Row = DifferenceRow | IccRow
+
+@dataclass(frozen=True, slots=True)
+class RegionSizeRow:
+    """How large a reader drew a region in an arm.
+
+    Attributes
+    ----------
+    kind : str
+        ``region_size``.
+    item, label : str
+        Region.
+    place : str
+        Sequence.
+    reader, arm : str
+    area_mm2, pixels : Summary
+        Of the measurements that say so, one a case.
+    """
+
+    item: str
+    label: str
+    place: str
+    reader: str
+    arm: str
+    area_mm2: Summary
+    pixels: Summary
+    kind: str = "region_size"
+
+
+Row = DifferenceRow | IccRow | RegionSizeRow
 
 NOTES = (
+    (
+        "What this ratio cannot tell: parallel imaging makes the noise differ from place to place, "
+        "so that the background says little of the tissue; in a magnitude image the SD of the "
+        "background is 0.655 of the noise; and filters, denoising and deep-learning reconstruction "
+        "take more noise from the background than from tissue. The ratio of such images is no "
+        "measure of what was gained (Dietrich et al. 2007)."
+    ),
+    ("Sizes of the regions: of the measurements that state them, mean, SD and range."),
     (
         "SNR: mean signal of the region over the standard deviation of the noise region of the "
         "same sequence, as each reader measured them."
@@ -66,6 +108,7 @@ def compute(session: Session, frame: Frame, options: SnrQuery) -> Table[Row]:
         for region in signal_regions(frame, name):
             common = {"item": region.name, "label": region.label, "place": name}
             rows += reader_iccs(frame, snr, common, options.level)
+    rows += _sizes(session, frame, sequences)
     return Table(
         name="snr",
         title="Signal-to-noise ratio by region, reader and protocol",
@@ -74,7 +117,10 @@ def compute(session: Session, frame: Frame, options: SnrQuery) -> Table[Row]:
         protocol_version=frame.protocol_version,
         options=options.shown(),
         rows=tuple(rows),
-        grids=tuple(_grid(frame, name, rows) for name in sequences),
+        grids=(
+            *(_grid(frame, name, rows) for name in sequences),
+            *_size_grids(frame, rows),
+        ),
         notes=(*difference_notes(frame, options), *NOTES),
     )
 
@@ -104,6 +150,71 @@ def _drafts(frame: Frame, snr: SnrValues, sequence: str) -> Iterator[Draft]:
                 )
 
 
+def _sizes(session: Session, frame: Frame, sequences: list[str]) -> Iterator[RegionSizeRow]:
+    """Give the sizes of every region that has a measurement, the noise region too."""
+    columns = (Measurement.sequence, Measurement.region, Measurement.reader_id, Measurement.arm)
+    measured = session.execute(
+        select(*columns, Measurement.area_mm2, Measurement.n_pixels).where(
+            Measurement.study_id == frame.study_id,
+            Measurement.counted,
+            Measurement.repeat_round == 0,
+            ~Measurement.transferred,
+        )
+    )
+    areas: dict[tuple[str, str, int, str], list[float]] = {}
+    pixels: dict[tuple[str, str, int, str], list[float]] = {}
+    for sequence, region, reader_id, arm, area, n_pixels in measured:
+        key = sequence, region, reader_id, arm
+        areas.setdefault(key, []).append(math.nan if area is None else area)
+        pixels.setdefault(key, []).append(math.nan if n_pixels is None else n_pixels)
+    for place in sequences:
+        for one in frame.protocol.regions_of(place):
+            for reader in frame.readers:
+                for arm in frame.protocol.arm_names:
+                    key = place, one.name, reader.id, arm
+                    if not all(map(math.isnan, areas.get(key, []))):
+                        yield RegionSizeRow(
+                            item=one.name,
+                            label=one.label,
+                            place=place,
+                            reader=reader.name,
+                            arm=arm,
+                            area_mm2=summarize(np.array(areas[key]), show="mean_sd"),
+                            pixels=summarize(np.array(pixels[key]), show="mean_sd"),
+                        )
+
+
+def _size_grids(frame: Frame, rows: list[Row]) -> Iterator[Grid]:
+    sizes = [row for row in rows if isinstance(row, RegionSizeRow)]
+    arms = frame.protocol.arm_names
+    head: Line = tuple(Cell(text) for text in ("", "Reader", *map(frame.arm_label, arms)))
+    for sequence in dict.fromkeys(row.place for row in sizes):
+        here = {(row.item, row.reader, row.arm): row for row in sizes if row.place == sequence}
+        labels = {row.item: row.label for row in sizes}
+        body: tuple[Line, ...] = tuple(
+            (
+                Cell(labels[item]),
+                reader,
+                *(_size_text(here.get((item, reader, arm))) for arm in arms),
+            )
+            for item, reader in dict.fromkeys((item, reader) for item, reader, _ in here)
+        )
+        unit = "[mm\N{SUPERSCRIPT TWO}]"
+        caption = f"Sizes of the regions on {frame.sequence_label(sequence)} images {unit}"
+        yield Grid(caption, (head,), body)
+
+
+def _size_text(row: RegionSizeRow | None) -> str:
+    """Write mean and SD, the range and n."""
+    if row is None:
+        return NOTHING
+    area = row.area_mm2
+    return (
+        f"{area.text(1)}\n{number(area.minimum, 1)} to {number(area.maximum, 1)}\n"
+        f"n {area.n} of {area.n_given}"
+    )
+
+
 def _grid(frame: Frame, sequence: str, rows: list[Row]) -> Grid:
     here = [row for row in rows if row.place == sequence]
     arms = frame.protocol.arm_names
@@ -112,7 +223,7 @@ def _grid(frame: Frame, sequence: str, rows: list[Row]) -> Grid:
         *(Cell(frame.arm_label(arm)) for arm in arms[:2]),
         *(Cell(text) for text in ("Difference", "p", "p adjusted")),
         Cell("ICC, pooled over protocols"),
-        *(Cell(f"ICC within {arm}") for arm in arms),
+        *(Cell(f"ICC within {frame.arm_label(arm)}") for arm in arms),
     )
     scopes: list[tuple[str, ...]] = [tuple(arms), *((arm,) for arm in arms)]
     iccs = {(row.item, row.compared.arms): row for row in here if isinstance(row, IccRow)}

@@ -40,6 +40,7 @@ NOT_EVIDENCE: dict[str, dict[str, str]] = {
     "api_token": {"last_used_at": "a note, written without an event, at most once a minute"},
     "idempotency_record": {"*": "answers that are given again for a week, and then removed"},
     "inspection": {"*": "questions about series in the archive, removed after a week"},
+    "study_report": {"*": "reports kept to be given again: made from the tables, and made anew"},
     "reconciliation": {"*": "counts of comparisons of ledger and archive, no part of a study"},
     # What made the series of a study is compared: `ledger_faults`.
     "reconstruction": dict.fromkeys(

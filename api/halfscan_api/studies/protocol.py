@@ -83,7 +83,14 @@ class Hypothesis(StrEnum):
     DIFFERENCE = "difference"
     NONINFERIORITY = "noninferiority"
     EQUIVALENCE = "equivalence"
+    INTERCHANGEABILITY = "interchangeability"
     ESTIMATE = "estimate"
+
+
+# Hypotheses with a margin.
+MARGINAL = frozenset(
+    {Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE, Hypothesis.INTERCHANGEABILITY}
+)
 
 
 class Arm(Input):
@@ -200,13 +207,13 @@ class Endpoint(Input):
         Field(
             gt=0,
             description="In points of the scale, in units of the SNR, as a proportion (detection), "
-            "or in seconds.",
+            "or in seconds; of interchangeability, how much more often two readers may disagree.",
         ),
     ] = None
 
     @model_validator(mode="after")
     def _margin_fits(self) -> Self:
-        needs = self.hypothesis in {Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE}
+        needs = self.hypothesis in MARGINAL
         if needs and self.margin is None:
             raise ValueError(f"endpoint {self.name}: {self.hypothesis.value} needs a margin")
         if not needs and self.margin is not None:
@@ -215,6 +222,14 @@ class Endpoint(Input):
             raise ValueError(
                 f"endpoint {self.name}: agreement is estimated and nothing else is, "
                 f"got {self.kind.value} with {self.hypothesis.value}"
+            )
+        if (
+            self.hypothesis is Hypothesis.INTERCHANGEABILITY
+            and self.kind is not EndpointKind.DETECTION
+        ):
+            raise ValueError(
+                f"endpoint {self.name}: interchangeability is about detection, "
+                f"got {self.kind.value}"
             )
         if self.kind is EndpointKind.DETECTION and self.sequence is not None:
             raise ValueError(f"endpoint {self.name}: findings belong to no sequence")
@@ -259,6 +274,12 @@ class Protocol(Input):
     criteria: Annotated[tuple[Criterion, ...], Field(max_length=64)] = ()
     regions: Annotated[tuple[Region, ...], Field(max_length=128)] = ()
     findings: Annotated[tuple[Finding, ...], Field(max_length=64)] = ()
+    planned_cases: Annotated[
+        int | None, Field(ge=1, le=1_000_000, description="How many were planned beforehand.")
+    ] = None
+    sample_size_rationale: Annotated[
+        str, Field(max_length=2000, description="The calculation behind it, with its assumptions.")
+    ] = ""
     required: Annotated[
         tuple[Section, ...],
         Field(description="What a reading needs before it can be completed."),

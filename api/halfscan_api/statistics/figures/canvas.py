@@ -8,6 +8,7 @@ and scripts that DejaVu Sans does not have (Chinese labels) are shown by the fon
 Every text is laid out with DejaVu Sans, the widest of the fonts that the file names.
 """
 
+import gc
 import io
 import threading
 import unicodedata
@@ -25,6 +26,7 @@ from matplotlib.figure import Figure
 
 PAGE_MM = 174.0  # two columns of a journal
 PNG_DPI = 300
+MOST_MEASURED = 6  # texts, to find the widest
 _MM_PER_INCH = 25.4
 _PT_PER_MM = 72 / _MM_PER_INCH
 _LOCK = threading.Lock()
@@ -43,6 +45,8 @@ ARM_MARKERS = ("o", "s", "^", "D")
 SMALL_PT = 5.5
 TEXT_PT = 6.5
 TITLE_PT = 7.5
+# Of a panel's title [axes], said: otherwise each drawing measures every label to find it.
+TITLE_Y = 1.0
 
 # For letters that DejaVu Sans lacks, in a PNG; taken where they are installed.
 _FALLBACKS = (
@@ -117,7 +121,23 @@ def drawing() -> Iterator[None]:
         mpl.rcParams["font.family"] = ["sans-serif", *_installed_fallbacks()]
         # A letter that no font has is drawn as a box; in an SVG the viewer's fonts know more.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        with _without_collections():
+            yield
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Let no garbage be looked for: a figure is a web of cycles, all alive until it is written.
+
+    A fifth of the time of a figure went there.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
         yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +168,21 @@ def new_figure(height_mm: float, *, fitted: bool = True) -> Figure:
     return figure
 
 
-def panels_in(figure: Figure, rows: int, columns: int, room: Room) -> Any:
-    """Make panels of equal size, (row, column)."""
-    height = figure.get_figheight() * _MM_PER_INCH
+def height_mm(figure: Figure) -> float:
+    """Give the height of a figure [mm]."""
+    return float(figure.get_figheight() * _MM_PER_INCH)
+
+
+def panels_in(figure: Figure, rows: int, columns: int, room: Room, **shared: Any) -> Any:
+    """Make panels of equal size, (row, column); `sharex`, `sharey` as in `Figure.subplots`."""
+    height = height_mm(figure)
     panel_width = (PAGE_MM - room.left - room.right - (columns - 1) * room.across) / columns
     panel_height = (height - room.top - room.bottom - (rows - 1) * room.down) / rows
     return figure.subplots(
         rows,
         columns,
         squeeze=False,
+        **shared,
         gridspec_kw={
             "left": room.left / PAGE_MM,
             "right": 1 - room.right / PAGE_MM,
@@ -166,6 +192,15 @@ def panels_in(figure: Figure, rows: int, columns: int, room: Room) -> Any:
             "hspace": room.down / panel_height,
         },
     )
+
+
+def widest_mm(figure: Figure, texts: Sequence[str], fontsize: float = TEXT_PT) -> float:
+    """Measure the widest of texts [mm]; those with fewer letters by far are left out."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined] # of Agg
+    font = font_manager.FontProperties(family=mpl.rcParams["font.family"], size=fontsize)
+    longest = sorted(dict.fromkeys(texts), key=columns_of, reverse=True)[:MOST_MEASURED]
+    widths = [renderer.get_text_width_height_descent(one, font, False)[0] for one in longest]
+    return float(max(widths, default=0.0) / figure.dpi * _MM_PER_INCH)
 
 
 def saying(title: str, text: str) -> Picture:
@@ -182,9 +217,10 @@ def render(picture: Picture, kind: FileFormat) -> bytes:
     buffer = io.BytesIO()
     layout = picture.figure.get_layout_engine()
     if layout is not None:
-        # Laid out here: savefig would draw the whole figure once more to do the same.
+        # Laid out here: savefig would draw the whole figure once more to do the same, and does so
+        # for the stand-in of "none" too.
         layout.execute(picture.figure)
-        picture.figure.set_layout_engine("none")
+        picture.figure.set_layout_engine(None)
     metadata: dict[str, Any] = {
         "Title": clean(picture.title),
         "Description": clean(picture.caption),
@@ -267,7 +303,7 @@ def title(figure: Figure, text: str) -> None:
 
 def above(axes: Axes, heading: str, *lines: str) -> None:
     """Write a bold heading above a panel and small lines between."""
-    axes.set_title(plain(heading), pad=2.5 + 7 * len(lines), fontsize=6)
+    axes.set_title(plain(heading), pad=2.5 + 7 * len(lines), fontsize=6, y=TITLE_Y)
     axes.annotate(
         plain("\n".join(lines)),
         (0, 1),
@@ -292,6 +328,20 @@ def note_in(axes: Axes, text: str, *, columns: int = 40) -> None:
     )
 
 
+def row_label(axes: Axes, y: float, text: str) -> None:
+    """Write the name of a row at its left; a tick with a label costs five times as much."""
+    axes.annotate(
+        plain(text),
+        (0, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(-3, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        annotation_clip=False,
+    )
+
+
 def row_text(axes: Axes, x_mm: float, y: float, text: str, **more: Any) -> None:
     """Write a text beside a row: millimetres from the right end of the axes, y in rows."""
     axes.annotate(
@@ -311,7 +361,6 @@ def title_and_legend(
 ) -> None:
     """Write the title, and one legend below it in as many columns as fit."""
     texts = [plain(shortened(text, 60)) for text in labels]
-    widest = max((columns_of(text) for text in texts), default=1)
     figure.legend(
         handles,
         texts,
@@ -319,12 +368,22 @@ def title_and_legend(
         title_fontproperties={"size": TITLE_PT, "weight": "bold"},
         alignment="left",
         loc="outside upper left" if figure.get_layout_engine() else "upper left",
-        ncols=max(1, min(len(texts), 120 // (widest + 6))),
+        ncols=_legend_columns(labels),
         handlelength=1.6,
         columnspacing=1.2,
         borderaxespad=0.2,
         borderpad=0.1,
     )
+
+
+def legend_mm(labels: Sequence[str]) -> float:
+    """Give the height of a title and its legend [mm]."""
+    return 5.0 + 3.5 * -(-len(labels) // _legend_columns(labels))
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    widest = max((columns_of(shortened(text, 60)) for text in labels), default=1)
+    return max(1, min(len(labels), 120 // (widest + 6)))
 
 
 def _installed_fallbacks() -> list[str]:

@@ -16,12 +16,17 @@ from halfscan_api.statistics.figures.canvas import (
     ORANGE,
     SMALL_PT,
     Picture,
+    Room,
+    legend_mm,
     new_figure,
+    panels_in,
     plain,
+    row_label,
     row_text,
     saying,
     shortened,
     title_and_legend,
+    widest_mm,
 )
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import AgreementQuery
@@ -31,6 +36,9 @@ from halfscan_stats import Agreement, Interval
 MOST_ROWS = 300
 _ROW_MM = 4.0
 _WORDS = ((0.1, "slight"), (0.3, "fair"), (0.5, "moderate"), (0.7, "substantial"))
+_WORDS_MM, _BOTTOM_MM = 7.0, 9.0
+_LABEL = 40  # letters
+_N_MM = {True: 42.0, False: 24.0}  # where n stands, with and without a column before it
 _APART = 0.17  # rows between the two intervals
 
 
@@ -100,21 +108,22 @@ def _lines(rows: Sequence[KappaRow]) -> list[_Line]:
 
 
 def _draw(name: str, lines: Sequence[_Line], weights: str) -> Picture:
-    figure = new_figure(len(lines) * _ROW_MM + 26)
-    axes = figure.subplots()
     kappas = [line.kappa for line in lines if line.kappa is not None]
     robust = any(kappa.n_clusters is not None for kappa in kappas)
+    texts = ["kappa, interval that takes all observations for independent"]
+    texts += ["cluster-robust interval (patients)"] if robust else []
+    top = legend_mm(texts) + _WORDS_MM
+    figure = new_figure(len(lines) * _ROW_MM + top + _BOTTOM_MM, fitted=False)
+    left = widest_mm(figure, [shortened(line.label, _LABEL) for line in lines if line.kappa]) + 3
+    right = _N_MM[robust] + 14
+    axes = panels_in(figure, 1, 1, Room(left, right, top, _BOTTOM_MM, 0, 0))[0, 0]
     low = min([0.0, *(interval.low for kappa in kappas for interval in _intervals(kappa))])
     _background(axes, low, len(lines))
-    for y, line in enumerate(lines):
-        if line.kappa is not None:
-            _row(axes, y, line.kappa, low, robust=robust)
+    rows = [(y, line.kappa) for y, line in enumerate(lines) if line.kappa is not None]
+    _kappas(axes, rows, low, robust=robust)
     _labels(axes, lines, robust=robust)
     handles = [Line2D([], [], color=INK, marker="o", markersize=3)]
-    texts = ["kappa, interval that takes all observations for independent"]
-    if robust:
-        handles.append(Line2D([], [], color=ORANGE, linewidth=2))
-        texts.append("cluster-robust interval (patients)")
+    handles += [Line2D([], [], color=ORANGE, linewidth=2)] if robust else []
     title_and_legend(figure, name, handles, texts)
     return Picture(figure, name, _caption(kappas, weights, robust=robust))
 
@@ -131,31 +140,40 @@ def _background(axes: Axes, low: float, n_lines: int) -> None:
             axes.text(x, -0.75, word, ha="center", va="bottom", fontsize=5, color=GREY)
 
 
-def _row(axes: Axes, y: float, kappa: Agreement, low: float, *, robust: bool) -> None:
-    reason = _reason(kappa)
-    if kappa.value is not None:
-        axes.plot([kappa.value], [y - _APART * robust], "o", color=INK, markersize=3, zorder=3)
-    if kappa.interval is not None:
-        _bar(axes, y - _APART * robust, kappa.interval, INK, 0.9)
-    if kappa.cluster_interval is not None:
-        _bar(axes, y + _APART, kappa.cluster_interval, ORANGE, 2.0)
-    if reason is not None:
-        axes.text(low, y, plain(reason), va="center", fontsize=SMALL_PT, color=GREY, style="italic")
+def _kappas(axes: Axes, rows: Sequence[tuple[int, Agreement]], low: float, *, robust: bool) -> None:
+    """Draw the kappas of all rows with their intervals, or say why there is none."""
+    above = _APART * robust
+    points = [(kappa.value, y - above) for y, kappa in rows if kappa.value is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), "o", color=INK, markersize=3, zorder=3)
+    naive = [(y - above, kappa.interval) for y, kappa in rows if kappa.interval is not None]
+    _bars(axes, naive, INK, 0.9)
+    over_patients = [
+        (y + _APART, kappa.cluster_interval)
+        for y, kappa in rows
+        if kappa.cluster_interval is not None
+    ]
+    _bars(axes, over_patients, ORANGE, 2.0)
+    for y, kappa in rows:
+        reason = _reason(kappa)
+        if reason is not None:
+            axes.text(
+                low, y, plain(reason), va="center", fontsize=SMALL_PT, color=GREY, style="italic"
+            )
 
 
-def _bar(axes: Axes, y: float, interval: Interval, colour: str, width: float) -> None:
-    axes.plot(
-        [interval.low, interval.high], [y, y], color=colour, linewidth=width, solid_capstyle="butt"
-    )
+def _bars(
+    axes: Axes, intervals: Sequence[tuple[float, Interval]], colour: str, width: float
+) -> None:
+    lows, highs = ([getattr(one, end) for _, one in intervals] for end in ("low", "high"))
+    axes.hlines([y for y, _ in intervals], lows, highs, colors=colour, linewidths=width)
 
 
 def _labels(axes: Axes, lines: Sequence[_Line], *, robust: bool) -> None:
-    labels = [plain(shortened(line.label, 40)) if line.kappa is not None else "" for line in lines]
-    axes.set_yticks(range(len(lines)), labels=labels)
-    axes.tick_params(axis="y", length=0)
+    axes.set_yticks([])
     columns = [("kappa (95% CI)", 1.0)]
     columns += [("patients' CI", 24.0)] if robust else []
-    columns.append(("n", 42.0 if robust else 24.0))
+    columns.append(("n", _N_MM[robust]))
     for text, x in columns:
         row_text(axes, x, -1.0, text, fontweight="bold")
     for y, line in enumerate(lines):
@@ -163,6 +181,7 @@ def _labels(axes: Axes, lines: Sequence[_Line], *, robust: bool) -> None:
             _heading(axes, y, line.label)
             continue
         kappa = line.kappa
+        row_label(axes, y, shortened(line.label, _LABEL))
         texts = [_text(kappa.value, kappa.interval)]
         texts += [_text(None, kappa.cluster_interval)] if robust else []
         texts.append(f"{kappa.n}/{kappa.n_given}")

@@ -8,13 +8,14 @@ from matplotlib.ticker import MaxNLocator
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import equivalence
-from halfscan_api.statistics.equivalence import InterchangeRow, MeanRow, ProportionRow, word_of, yes
+from halfscan_api.statistics.equivalence_layout import word_of, yes
+from halfscan_api.statistics.equivalence_rows import MeanRow, Row
 from halfscan_api.statistics.figures.canvas import (
     FAINT,
     GREY,
     INK,
-    ORANGE,
     SMALL_PT,
+    TITLE_Y,
     Picture,
     new_figure,
     plain,
@@ -24,17 +25,15 @@ from halfscan_api.statistics.figures.canvas import (
     title_and_legend,
 )
 from halfscan_api.statistics.frame import Frame
+from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.options import EquivalenceQuery
-from halfscan_api.statistics.results import REASONS, Table, with_interval
+from halfscan_api.statistics.results import REASONS, Table, used, with_interval
 from halfscan_api.studies.protocol import EndpointKind, Hypothesis
 from halfscan_stats import Interval
 
 MOST_ROWS = 200
 _NAME = "Non-inferiority and equivalence: difference against the margin"
 _ROW_MM, _HEAD_MM = 4.4, 17.0
-_APART = 0.17  # rows between the two intervals
-
-Row = ProportionRow | MeanRow
 
 
 def draw(session: Session, frame: Frame, test_arm: str) -> Picture:
@@ -55,16 +54,12 @@ def draw(session: Session, frame: Frame, test_arm: str) -> Picture:
     return of_table(frame, table, test_arm)
 
 
-def of_table(frame: Frame, table: Table[equivalence.Row], test_arm: str) -> Picture:
+def of_table(frame: Frame, table: Table[Row], test_arm: str) -> Picture:
     """Draw a table that was computed."""
-    rows = [
-        row
-        for row in table.rows
-        if not isinstance(row, InterchangeRow) and row.test_arm == test_arm
-    ]
+    rows = [row for row in table.rows if row.endpoint is not None and row.test_arm == test_arm]
     if not rows:
         return saying(_NAME, "The protocol declares no endpoint with a margin, or has no reader.")
-    if not any(row.test.n for row in rows):
+    if not any(row.result.n for row in rows):
         return saying(_NAME, "No case has been read in both arms yet.")
     if len(rows) > MOST_ROWS:
         return saying(
@@ -83,17 +78,17 @@ def _draw(frame: Frame, rows: Sequence[Row], test_arm: str) -> Picture:
     heights = [len(some) * _ROW_MM + _HEAD_MM for some in by_endpoint]
     figure = new_figure(sum(heights) + 14)
     panels = figure.subplots(len(by_endpoint), squeeze=False, height_ratios=heights)
-    kinds = {one.name: one.kind for one in frame.protocol.endpoints}
+    kinds: dict[str | None, EndpointKind] = {
+        endpoint.name: endpoint.kind for endpoint in frame.protocol.endpoints
+    }
     for axes, some in zip(panels[:, 0], by_endpoint, strict=True):
         _panel(frame, axes, some, kinds[some[0].endpoint])
     handles = [
-        Line2D([], [], color=INK, marker="o", markersize=3),
-        Line2D([], [], color=ORANGE, linewidth=2),
+        Line2D([], [], color=INK, marker="o", markersize=3, linewidth=1.2),
         Line2D([], [], color=INK, linestyle="--", linewidth=0.8),
     ]
     texts = [
-        "difference and its interval (findings: naive)",
-        "interval over patients, which decides for findings",
+        "difference and the interval that decides",
         "margin",
     ]
     title_and_legend(figure, _NAME, handles, texts)
@@ -101,9 +96,9 @@ def _draw(frame: Frame, rows: Sequence[Row], test_arm: str) -> Picture:
     return Picture(
         figure,
         _NAME,
-        f"Difference: {names[1]} minus {names[0]}, with intervals of confidence 1 - 2 alpha. Of "
-        "findings the interval over patients decides: levels and readers are nested in them. "
-        "Non-inferiority is shown where the interval lies wholly on the "
+        f"Difference: {names[1]} minus {names[0]}, with intervals of confidence 1 - 2 alpha, "
+        "which decide as the tests do; those of findings allow for the levels and readers of a "
+        "patient. Non-inferiority is shown where the interval lies wholly on the "
         "better side of the margin, equivalence where it lies between both. Shown: before / with "
         "the correction for several tests. Shaded: beyond the margin.",
     )
@@ -125,13 +120,15 @@ def _panel(frame: Frame, axes: Axes, rows: Sequence[Row], kind: EndpointKind) ->
     axes.set_title(
         plain(
             shortened(
-                f"{first.endpoint.replace('_', ' ')} ({first.role}): {word_of(first.hypothesis)}",
+                f"{str(first.endpoint).replace('_', ' ')} ({first.role}): "
+                f"{word_of(first.hypothesis)}",
                 80,
             )
         ),
         pad=14,
+        y=TITLE_Y,
     )
-    axes.set_xlabel(_unit(kind))
+    axes.set_xlabel(_unit(first, kind))
     for text, x in (("difference", 1.0), ("shown", 31.0), ("n", 45.0)):
         row_text(axes, x, -0.95, text, fontweight="bold")
     for y, row in enumerate(rows):
@@ -139,14 +136,13 @@ def _panel(frame: Frame, axes: Axes, rows: Sequence[Row], kind: EndpointKind) ->
 
 
 def _row(axes: Axes, y: float, row: Row, low: float) -> None:
-    test, value = row.test, _difference(row)
-    robust = test.cluster_interval is not None
+    value, decision = row.estimate, row.result.decision
     if value is not None:
-        axes.plot([value], [y - _APART * robust], "o", color=INK, markersize=3, zorder=3)
-    if test.interval is not None:
-        _bar(axes, y - _APART * robust, test.interval, INK, 0.9)
-    elif test.reason is not None:
-        meaning = REASONS.get(str(test.reason), str(test.reason))
+        axes.plot([value], [y], "o", color=INK, markersize=3, zorder=3)
+    if decision.interval is not None:
+        _bar(axes, y, decision.interval)
+    elif decision.reason is not None:
+        meaning = REASONS.get(str(decision.reason), str(decision.reason))
         axes.text(
             *(low, y, plain(meaning)),
             va="center",
@@ -154,51 +150,49 @@ def _row(axes: Axes, y: float, row: Row, low: float) -> None:
             color=GREY,
             style="italic",
         )
-    if test.cluster_interval is not None:
-        _bar(axes, y + _APART, test.cluster_interval, ORANGE, 2.0)
-    row_text(axes, 1.0, y, with_interval(value, test.interval, None, 3))
-    row_text(axes, 31.0, y, f"{yes(row.shown)} / {yes(row.adjusted.significant)}")
-    row_text(axes, 45.0, y, f"{test.n}/{test.n_given}")
+    row_text(axes, 1.0, y, with_interval(value, decision.interval, None, 3))
+    corrected = row.adjusted.significant if row.adjusted is not None else None
+    row_text(axes, 31.0, y, f"{yes(row.shown)} / {yes(corrected)}")
+    row_text(axes, 45.0, y, used(row.result.n, row.result.n_given))
 
 
-def _bar(axes: Axes, y: float, interval: Interval, colour: str, width: float) -> None:
+def _bar(axes: Axes, y: float, interval: Interval) -> None:
     axes.plot(
-        [interval.low, interval.high], [y, y], color=colour, linewidth=width, solid_capstyle="butt"
+        [interval.low, interval.high], [y, y], color=INK, linewidth=1.2, solid_capstyle="butt"
     )
 
 
 def _margins(row: Row, kind: EndpointKind) -> list[float]:
     """Give the limits that the interval must not touch: a scan is worse where it is longer."""
-    margin = row.test.margin if isinstance(row, ProportionRow) else row.margin
     if row.hypothesis == Hypothesis.EQUIVALENCE:
-        return [-margin, margin]
-    return [margin if kind is EndpointKind.SCAN_TIME else -margin]
+        return [-row.margin, row.margin]
+    if row.hypothesis == Hypothesis.INTERCHANGEABILITY:
+        return [row.margin]
+    return [row.margin if kind is EndpointKind.SCAN_TIME else -row.margin]
 
 
 def _range(rows: Sequence[Row], margins: Sequence[float]) -> tuple[float, float]:
     found = [0.0, *margins, *(-margin for margin in margins)]
     for row in rows:
-        value = _difference(row)
+        value = row.estimate
         found += [value] if value is not None else []
-        for interval in (row.test.interval, row.test.cluster_interval):
-            found += [interval.low, interval.high] if interval is not None else []
+        interval = row.result.decision.interval
+        found += [interval.low, interval.high] if interval is not None else []
     room = 0.05 * (max(found) - min(found))
     return min(found) - room, max(found) + room
-
-
-def _difference(row: Row) -> float | None:
-    return row.test.difference if isinstance(row, ProportionRow) else row.test.mean_difference
 
 
 def _label(frame: Frame, row: Row) -> str:
     place = row.place if isinstance(row, MeanRow) else None
     what = f"{row.label}, {frame.sequence_label(place)}" if place else row.label
-    together = "all readers" if isinstance(row, ProportionRow) else ""
+    together = "" if isinstance(row, MeanRow) else "all readers"
     who = shortened(row.reader or together, 16)
     return plain(", ".join(part for part in (shortened(what, 44), who) if part))
 
 
-def _unit(kind: EndpointKind) -> str:
+def _unit(row: Row, kind: EndpointKind) -> str:
+    if isinstance(row, InterchangeRow):
+        return "index: further disagreement of two readers, as a share of levels"
     return {
         EndpointKind.DETECTION: "difference of the share of levels with the finding",
         EndpointKind.IMAGE_QUALITY: "difference of the mean score [points]",

@@ -103,8 +103,8 @@ def _draw(frame: Frame, name: str, rows: Sequence[DetectionRow], names: tuple[st
         name,
         "Areas are shares of all levels that were read in both arms: left column found with "
         f"{names[0]}, right column not; lower part found with {names[1]}. Hatched areas "
-        "disagree. p: McNemar, exact binomial; p (patients): Obuchowski's test, which allows for "
-        "levels of the same patient. "
+        "disagree. p: McNemar, exact binomial; p (patients): the score test on the counts over "
+        "the design effect of patients, who give several levels. "
         f"Difference: {names[1]} minus {names[0]}, with Tango's interval. {arms}.",
     )
 
@@ -155,7 +155,7 @@ def _below(row: DetectionRow, names: tuple[str, str]) -> str:
     if test.interval is not None:
         limits = number(100 * test.interval.low, 1), number(100 * test.interval.high, 1)
         difference += f" ({limits[0]}, {limits[1]})"
-    clustered = p_text(row.clustered.p_value, row.clustered.reason)
+    clustered = p_text(row.clustered.decision.p_value, row.clustered.decision.reason)
     return (
         f"both {row.both}, neither {row.neither}; n {row.n}\n"
         f"{shortened(names[0], 12)} only {row.reference_only}, "

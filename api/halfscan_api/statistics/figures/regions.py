@@ -17,12 +17,17 @@ from halfscan_api.statistics.figures.canvas import (
     ARM_MARKERS,
     FAINT,
     GREY,
+    TITLE_Y,
     Picture,
+    Room,
+    legend_mm,
     new_figure,
+    panels_in,
     plain,
     saying,
     shortened,
     title_and_legend,
+    widest_mm,
 )
 from halfscan_api.statistics.frame import Frame, ReaderOfStudy
 from halfscan_api.statistics.snr import signal_regions
@@ -33,6 +38,7 @@ MOST_REGIONS = 64
 MOST_READERS = 12
 MOST_VECTORS = 500  # lines of a region; more are drawn as pixels within the SVG
 _PANEL_MM = 62.0
+_LEAN = 35  # of the labels [degrees]
 _WIDTH = 0.5  # of the arms of a region together
 
 
@@ -92,15 +98,22 @@ def _wants_logarithm(values: Numbers) -> bool:
 
 def _draw(name: str, values: _Values, *, logarithmic: bool) -> Picture:
     frame = values.frame
-    figure = new_figure(len(frame.readers) * _PANEL_MM + 30)
-    panels = figure.subplots(len(frame.readers), 1, squeeze=False, sharex=True, sharey=True)
+    labels = [shortened(region.label, 32) for region in values.regions]
+    n = len(frame.readers)
+    top = legend_mm([arm.label for arm in frame.protocol.arms]) + 6
+    figure = new_figure(n * _PANEL_MM + top + 15, fitted=False)
+    # Labels lean: what is as wide as they are reaches down and to the left.
+    widest = widest_mm(figure, labels)
+    lean = np.deg2rad(_LEAN)
+    left, bottom = max(14.0, widest * np.cos(lean) + 4), widest * np.sin(lean) + 5
+    room = Room(left, 2, top, bottom, 0, 8)
+    panels = panels_in(figure, n, 1, room, sharex=True, sharey=True)
     for axes, reader in zip(panels.ravel(), frame.readers, strict=True):
         _panel(axes, values, reader, logarithmic=logarithmic)
-    labels = [plain(shortened(region.label, 32)) for region in values.regions]
     last = panels.ravel()[-1]
-    last.set_xticks(range(len(labels)), labels=labels)
+    last.set_xticks(range(len(labels)), labels=list(map(plain, labels)))
     for text in last.get_xticklabels():
-        text.set(rotation=35, ha="right", rotation_mode="anchor")
+        text.set(rotation=_LEAN, ha="right", rotation_mode="anchor")
     last.set_xlim(-0.6, len(labels) - 0.4)
     _legend(figure, name, frame)
     scale = " The axis is logarithmic." if logarithmic else ""
@@ -114,7 +127,7 @@ def _draw(name: str, values: _Values, *, logarithmic: bool) -> Picture:
 
 
 def _panel(axes: Axes, values: _Values, reader: ReaderOfStudy, *, logarithmic: bool) -> None:
-    axes.set_title(plain(f"Reader {shortened(reader.name, 60)}"))
+    axes.set_title(plain(f"Reader {shortened(reader.name, 60)}"), y=TITLE_Y)
     axes.set_ylabel("SNR")
     if logarithmic:
         axes.set_yscale("log")
@@ -125,11 +138,12 @@ def _panel(axes: Axes, values: _Values, reader: ReaderOfStudy, *, logarithmic: b
     arms = values.frame.protocol.arm_names
     order = [values.frame.reference, *values.frame.test_arms]
     places = np.linspace(-_WIDTH / 2, _WIDTH / 2, len(order))
-    for x, region in enumerate(values.regions):
-        columns = [values.of(region, reader, arm) for arm in order]
-        n = _pairs(axes, x + places, columns)
-        for place, arm, column in zip(places, order, columns, strict=True):
-            _summary(axes, x + place, complete(column), arms.index(arm))
+    columns = [[values.of(region, reader, arm) for arm in order] for region in values.regions]
+    counts = _pairs(axes, places, columns)
+    for position, arm in enumerate(order):
+        some = [complete(found[position]) for found in columns]
+        _summaries(axes, float(places[position]), some, arms.index(arm))
+    for x, n in enumerate(counts):
         axes.annotate(
             f"n {n}" if x == 0 else str(n),
             (x, 0),
@@ -142,35 +156,44 @@ def _panel(axes: Axes, values: _Values, reader: ReaderOfStudy, *, logarithmic: b
         )
 
 
-def _pairs(axes: Axes, places: Numbers, columns: Sequence[Numbers]) -> int:
+def _pairs(axes: Axes, places: Numbers, regions: Sequence[Sequence[Numbers]]) -> list[int]:
     """Join the values of each case, from the reference to each test arm; give the fewest pairs."""
-    counts = []
-    for place, column in zip(places[1:], columns[1:], strict=True):
-        first, second = complete_pairs(columns[0], column)
-        counts.append(len(first))
-        ends = np.empty((len(first), 2, 2))
-        ends[:, 0, 0], ends[:, 1, 0] = places[0], place
-        ends[:, 0, 1], ends[:, 1, 1] = first, second
-        axes.add_collection(
-            LineCollection(
-                list(ends),
-                colors=GREY,
-                linewidths=0.3,
-                alpha=float(np.clip(30 / max(len(first), 1), 0.03, 0.5)),
-                rasterized=len(first) > MOST_VECTORS,
-            )
+    lines, counts = [], []
+    for x, columns in enumerate(regions):
+        pairs = [complete_pairs(columns[0], column) for column in columns[1:]]
+        counts.append(min(len(first) for first, _ in pairs))
+        for place, (first, second) in zip(places[1:], pairs, strict=True):
+            ends = np.empty((len(first), 2, 2))
+            ends[:, 0, 0], ends[:, 1, 0] = x + places[0], x + place
+            ends[:, 0, 1], ends[:, 1, 1] = first, second
+            lines.append(ends)
+    most = max(map(len, lines))
+    axes.add_collection(
+        LineCollection(
+            [line for ends in lines for line in ends],
+            colors=GREY,
+            linewidths=0.3,
+            alpha=float(np.clip(30 / max(most, 1), 0.03, 0.5)),
+            rasterized=most > MOST_VECTORS,
         )
-    return min(counts)
+    )
+    return counts
 
 
-def _summary(axes: Axes, x: float, values: Numbers, arm: int) -> None:
-    if not len(values):
+def _summaries(axes: Axes, place: float, regions: Sequence[Numbers], arm: int) -> None:
+    """Draw median and quartiles of one arm in each region."""
+    found = {
+        x + place: np.percentile(values, [25, 50, 75])
+        for x, values in enumerate(regions)
+        if len(values)
+    }
+    if not found:
         return
-    low, middle, high = np.percentile(values, [25, 50, 75])
-    axes.plot([x, x], [low, high], color=ARM_COLOURS[arm], linewidth=2, solid_capstyle="butt")
+    low, middle, high = np.array(list(found.values())).T
+    axes.vlines(list(found), low, high, colors=ARM_COLOURS[arm], linewidths=2)
     axes.plot(
-        [x],
-        [middle],
+        list(found),
+        middle,
         ARM_MARKERS[arm],
         color=ARM_COLOURS[arm],
         markersize=3.6,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import options
+from halfscan_api.statistics.equivalence_layout import word_of
 from halfscan_api.statistics.figures import catalogue
 from halfscan_api.statistics.figures.catalogue import FigureName, FigureQuery
 from halfscan_api.statistics.frame import Frame
@@ -16,7 +18,7 @@ from halfscan_api.statistics.render import grid_html
 from halfscan_api.statistics.report.checklist import judged
 from halfscan_api.statistics.report.facts import Facts
 from halfscan_api.statistics.report.inline import inline_svg
-from halfscan_api.statistics.report.methods import Tables, paragraphs
+from halfscan_api.statistics.report.methods import Tables, item_of, kind_of, paragraphs
 from halfscan_api.statistics.report.primary import primary_endpoints
 from halfscan_api.statistics.results import Table
 from halfscan_api.statistics.service import SUBJECTS
@@ -25,7 +27,7 @@ from halfscan_api.statistics.snr import signal_regions
 # Sequences with figures of their own; those of further ones are at their address.
 MOST_SEQUENCES = 8
 MOST_CELLS = 60_000
-_WORDS = {"participants", "protocol"}  # tables whose cells are words
+_WORDS = {"participants", "protocol", "conduct", "failures"}  # tables whose cells are words
 # Columns that stand beside each other on a page across, and upright.
 _UNBROKEN, _UPRIGHT = 10, 7
 
@@ -37,16 +39,22 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 GetTable = Callable[[str, options.TableQuery], Table[Any]]
+# Parts done, parts in all, the one that is made next.
+Progress = Callable[[int, int, str], None]
 # Section, its heading, its table.
 _SECTIONS: Final = (
     ("participants", "Participants", "participants"),
+    ("conduct", "Conduct of the readings", "conduct"),
     ("parameters", "Technical parameters", "protocol"),
     ("scan-time", "Scan time", "scan-time"),
     ("image-quality", "Image quality", "image-quality"),
+    ("visual-grading", "Visual grading", "visual-grading"),
     ("snr", "SNR", "snr"),
     ("agreement", "Agreement", "agreement"),
     ("detection", "Detection", "detection"),
     ("equivalence", "Equivalence", "equivalence"),
+    ("robustness", "Robustness", "robustness"),
+    ("failures", "Failure analysis", "failures"),
     ("mrmc", "Many readers, many cases", "mrmc"),
     ("sample-size", "Sample size", "sample-size"),
 )
@@ -88,15 +96,34 @@ class Section:
         return any(grid.columns > _UPRIGHT for grid in self.grids)
 
 
-@dataclass(slots=True)
-class _Numbers:
-    """Counts tables and figures through the report."""
+class _Parts:
+    """Counts the parts of a report as they are made."""
 
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress, self._done = total, progress, -1
+
+    def next(self, name: str) -> None:
+        """Begin a part: what went before is done."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total, name)
+
+
+@dataclass(slots=True)
+class _Drawing:
+    """What the sections are made from; counts tables and figures through the report."""
+
+    session: Session
+    frame: Frame
+    computed: Tables
+    parts: _Parts
     tables: int = 0
     figures: int = 0
 
 
-def build(session: Session, facts: Facts, get_table: GetTable) -> str:
+def build(
+    session: Session, facts: Facts, get_table: GetTable, *, progress: Progress | None = None
+) -> str:
     """Write the report.
 
     Parameters
@@ -106,23 +133,39 @@ def build(session: Session, facts: Facts, get_table: GetTable) -> str:
     facts : Facts
     get_table : callable
         Computes a table, or takes it from a cache.
+    progress : callable, optional
+        Called before each part with the parts done, the parts in all and the name of the part.
 
     Returns
     -------
     str
         HTML.
     """
-    tables: Tables = {name: get_table(name, subject.query()) for name, subject in SUBJECTS.items()}
-    numbers = _Numbers()
+    frame = facts.frame
+    asked = {anchor: list(_FIGURES.get(anchor, _no_figures)(frame)) for anchor, _, _ in _SECTIONS}
+    parts = _Parts(len(SUBJECTS) + sum(map(len, asked.values())) + 1, progress)
+    tables: dict[str, Table[Any]] = {}
+    for name, subject in SUBJECTS.items():
+        parts.next(f"table {name}")
+        tables[name] = get_table(name, subject.query())
+    drawing = _Drawing(session, frame, tables, parts)
     sections = [
-        _section(session, facts.frame, numbers, (anchor, heading), tables[name], tables)
+        _section(drawing, (anchor, heading), tables[name], asked[anchor])
         for anchor, heading, name in _SECTIONS
     ]
+    parts.next("text")
+    return _page(facts, tables, sections)
+
+
+def _page(facts: Facts, tables: Tables, sections: list[Section]) -> str:
     items = judged(facts, tables)
     template = _ENVIRONMENT.get_template("report.html")
     return template.render(
         facts=facts,
         frame=facts.frame,
+        about=kind_of,
+        item_of=partial(item_of, facts.frame.protocol),
+        word_of=word_of,
         paragraphs=paragraphs(facts, tables),
         primary=primary_endpoints(facts.frame, tables),
         sections=sections,
@@ -135,29 +178,26 @@ def build(session: Session, facts: Facts, get_table: GetTable) -> str:
 
 
 def _section(
-    session: Session,
-    frame: Frame,
-    numbers: _Numbers,
+    drawing: _Drawing,
     names: tuple[str, str],
     table: Table[Any],
-    tables: Tables,
+    asked: Iterable[tuple[FigureName, FigureQuery]],
 ) -> Section:
     anchor, heading = names
+    frame = drawing.frame
     remarks: list[str] = []
-    grids = list(_grids(table, numbers, remarks))
+    grids = list(_grids(table, drawing, remarks))
     if len(frame.protocol.sequences) > MOST_SEQUENCES and anchor in _FIGURES:
-        left = frame.protocol.sequence_names[MOST_SEQUENCES:]
+        left = [frame.sequence_label(name) for name in frame.protocol.sequence_names]
         remarks.append(
-            f"Figures of further sequences ({', '.join(left)}) are at the addresses of the figures."
+            f"Figures of further sequences ({', '.join(left[MOST_SEQUENCES:])}) are at the "
+            "addresses of the figures."
         )
-    figures = [
-        _figure(session, frame, numbers, name, query, tables)
-        for name, query in _FIGURES.get(anchor, _no_figures)(frame)
-    ]
+    figures = [_figure(drawing, name, query) for name, query in asked]
     return Section(anchor, heading, table, grids, figures, remarks)
 
 
-def _grids(table: Table[Any], numbers: _Numbers, remarks: list[str]) -> Iterator[TableBlock]:
+def _grids(table: Table[Any], numbers: _Drawing, remarks: list[str]) -> Iterator[TableBlock]:
     cells = 0
     for grid in table.grids:
         cells += sum(map(len, grid.body))
@@ -177,22 +217,16 @@ def _grids(table: Table[Any], numbers: _Numbers, remarks: list[str]) -> Iterator
         )
 
 
-def _figure(
-    session: Session,
-    frame: Frame,
-    numbers: _Numbers,
-    name: FigureName,
-    query: FigureQuery,
-    tables: Tables,
-) -> FigureBlock:
+def _figure(drawing: _Drawing, name: FigureName, query: FigureQuery) -> FigureBlock:
     """Draw a figure; other requests may draw theirs between two of ours."""
     from halfscan_api.statistics.figures import canvas  # noqa: PLC0415 - loads matplotlib
 
-    numbers.figures += 1
-    number = numbers.figures
+    drawing.figures += 1
+    number, frame = drawing.figures, drawing.frame
+    drawing.parts.next(f"figure {number}")
     with canvas.drawing():
-        picture = catalogue.draw_of_tables(frame, name, query, tables)
-        picture = picture or catalogue.draw(session, frame, name, query)
+        picture = catalogue.draw_of_tables(frame, name, query, drawing.computed)
+        picture = picture or catalogue.draw(drawing.session, frame, name, query)
         if picture.empty:
             return FigureBlock(number, picture.title, picture.caption, None)
         content = canvas.render(picture, "svg")

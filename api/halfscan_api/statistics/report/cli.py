@@ -1,5 +1,6 @@
 """``halfscan report``: the report of a study, written from the database without a server."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -10,8 +11,10 @@ from halfscan_api.audit import COMMAND_LINE
 from halfscan_api.cli import database_option, open_database
 from halfscan_api.database import storable, utc_now
 from halfscan_api.statistics.frame import load_frame
+from halfscan_api.statistics.report import ledger
 from halfscan_api.statistics.report.build import build
-from halfscan_api.statistics.report.facts import load_facts
+from halfscan_api.statistics.report.facts import Facts, load_facts
+from halfscan_api.statistics.report.ledger import version_of
 from halfscan_api.statistics.service import compute_table
 from halfscan_api.studies.service import StudyNotFound, get_study, lock_study, trail_of
 from halfscan_api.studies.tables import Study
@@ -38,9 +41,7 @@ def command(study: str, out: Path, database_url: str | None) -> None:
         with database.snapshot() as session:
             row = find_study(session, study)
             facts = load_facts(session, row, load_frame(session, row))
-            page = build(
-                session, facts, lambda name, query: compute_table(session, row, name, query)
-            )
+            page = _page(session, row, facts)
         # First the note, then the file: nobody sees a report that the trail does not know of.
         with database.write() as session:
             locked = lock_study(session, row.id)
@@ -48,6 +49,30 @@ def command(study: str, out: Path, database_url: str | None) -> None:
             note_look(trail, locked, "statistics/report")
     out.write_text(page, encoding="utf-8")
     click.echo(f"{out}: study {facts.frame.name}, revision {facts.frame.revision}", err=True)
+
+
+def _page(session: Session, study: Study, facts: Facts) -> str:
+    """Take the report that a server has made of this state, or write it."""
+    made = ledger.find(session, version_of(study, facts), content=True)
+    page = None if made is None else ledger.html_of(made)
+    if page is not None:
+        return page
+    return build(
+        session,
+        facts,
+        lambda name, query: compute_table(session, study, name, query),
+        progress=_say,
+    )
+
+
+def _say(done: int, parts: int, part: str) -> None:
+    """Write how far the report is; over the line before, where a person looks on."""
+    line = f"{done + 1} of {parts}: {part}"
+    if not sys.stderr.isatty():
+        click.echo(line, err=True)
+    else:
+        end = "\n" if done + 1 == parts else ""
+        click.echo(f"\r\033[K{line}{end}", err=True, nl=False)
 
 
 def find_study(session: Session, key: str) -> Study:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfscan_api.statistics.differing import DifferenceRow
+from halfscan_api.statistics.equivalence_layout import word_of
+from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.lineage import LineageRow
 from halfscan_api.statistics.report.deviations import Seen
 from halfscan_api.statistics.report.facts import Facts, minute
@@ -54,12 +56,12 @@ def paragraphs(facts: Facts, tables: Tables) -> list[Paragraph]:
     """
     return [
         Paragraph("Design", _joined(_design(facts))),
-        Paragraph("Participants", _joined(_participants(facts))),
+        Paragraph("Participants", _joined(_participants(facts, tables["conduct"]))),
         Paragraph("Randomisation and wash-out", _joined(_randomisation(facts))),
         Paragraph("Blinding", _joined(_blinding())),
         Paragraph("Amendments of the protocol", _joined(_amendments(facts))),
         Paragraph("Readings and measurements", _joined(_readings(facts))),
-        Paragraph("Image reconstruction", _joined(_reconstruction(tables["lineage"]))),
+        Paragraph("Image reconstruction", _joined(_reconstruction(facts.frame, tables["lineage"]))),
         Paragraph("Statistical analysis", _joined(_statistics(facts, tables))),
         Paragraph("Software", _joined(_software(facts))),
     ]
@@ -104,17 +106,24 @@ def _endpoints(protocol: Protocol) -> Iterator[str]:
 
 
 def _endpoint(protocol: Protocol, one: Endpoint) -> str:
-    kind = "SNR" if one.kind is EndpointKind.SNR else one.kind.value.replace("_", " ")
+    kind = kind_of(one)
     places = {sequence.name: sequence.label for sequence in protocol.sequences}
-    about = [_label(protocol, one)] if one.item is not None else []
+    about = [item_of(protocol, one)] if one.item is not None else []
     about += [places[one.sequence]] if one.sequence is not None else []
     of = f" of {', '.join(about)}" if about else ""
     margin = f", margin {one.margin:g}" if one.margin is not None else ""
-    return f"{kind}{of} ({one.hypothesis.value}{margin})"
+    return f"{kind}{of} ({word_of(one.hypothesis.value)}{margin})"
 
 
-def _label(protocol: Protocol, one: Endpoint) -> str:
-    """Name the item of an endpoint; of agreement it may be of any kind."""
+def kind_of(one: Endpoint) -> str:
+    """Name what an endpoint is about."""
+    return "SNR" if one.kind is EndpointKind.SNR else one.kind.value.replace("_", " ")
+
+
+def item_of(protocol: Protocol, one: Endpoint) -> str:
+    """Name the item of an endpoint, "all" without one; of agreement it may be of any kind."""
+    if one.item is None:
+        return "all"
     kinds = {
         EndpointKind.IMAGE_QUALITY: {item.name: item.label for item in protocol.criteria},
         EndpointKind.SNR: {item.name: item.label for item in protocol.regions},
@@ -124,7 +133,7 @@ def _label(protocol: Protocol, one: Endpoint) -> str:
     return next(labels[one.item or ""] for labels in found if one.item in labels)
 
 
-def _participants(facts: Facts) -> Iterator[str]:
+def _participants(facts: Facts, conduct: Table[Any]) -> Iterator[str]:
     if facts.first_enrolled is None:
         yield "No case has been enrolled yet."
         return
@@ -132,12 +141,19 @@ def _participants(facts: Facts) -> Iterator[str]:
         f"{_were(facts.enrolled, 'case')} enrolled under pseudonyms between "
         f"{facts.first_enrolled} and {facts.last_enrolled}."
     )
+    readmitted = sum(row.kind == "change" and row.action == "case.readmit" for row in conduct.rows)
+    none = "None is excluded now." if readmitted else "None was excluded after enrolment."
     yield (
         f"{_were(facts.excluded, 'case')} excluded after enrolment, with the reasons given "
         "under participants."
         if facts.excluded
-        else "None was excluded after enrolment."
+        else none
     )
+    if readmitted:
+        yield (
+            f"{_count(readmitted, 'exclusion')} {'was' if readmitted == 1 else 'were'} taken back; "
+            "each stands with both reasons under conduct of the readings."
+        )
     if facts.training:
         yield f"{_count(facts.training, 'further case')} for training never count."
     yield "How patients were found and examined is not recorded here."
@@ -256,7 +272,7 @@ def _readings(facts: Facts) -> Iterator[str]:
         )
 
 
-def _reconstruction(table: Table[LineageRow]) -> Iterator[str]:
+def _reconstruction(frame: Frame, table: Table[LineageRow]) -> Iterator[str]:
     made = Counter(
         (row.arm, row.model_name, row.model_version, row.model_sha256, row.strength)
         for row in table.rows
@@ -265,12 +281,16 @@ def _reconstruction(table: Table[LineageRow]) -> Iterator[str]:
     for (arm, name, version, sha256, strength), n in sorted(made.items(), key=repr):
         share = "" if strength is None else f", strength {strength:g}"
         yield (
-            f"{_count(n, 'series', 'series')} of {arm} were reconstructed by the deep-learning "
-            f"model {name} {version} (weights with SHA-256 {sha256}{share})."
+            f"{_count(n, 'series', 'series')} of {frame.arm_label(arm)} were reconstructed by the "
+            f"deep-learning model {name} {version} (weights with SHA-256 {sha256}{share})."
         )
-    without = Counter(row.arm for row in table.rows if row.model_name is None)
+    # The reference arm is not reconstructed: nothing is missing there.
+    without = Counter(
+        row.arm for row in table.rows if row.model_name is None and row.arm in frame.test_arms
+    )
     for arm, n in sorted(without.items()):
-        yield f"{_count(n, 'series', 'series')} of {arm} have no recorded reconstruction."
+        series = _count(n, "series", "series")
+        yield f"{series} of {frame.arm_label(arm)} have no recorded reconstruction."
     if made:
         yield "The version of ONNX Runtime that ran the model is not part of the recorded lineage."
     if not table.rows:
@@ -282,13 +302,26 @@ def _statistics(facts: Facts, tables: Tables) -> Iterator[str]:
     yield f"Tests were two-sided at the level {protocol.alpha:g} unless said otherwise."
     yield f"{_TESTS[protocol.difference_test]}{_counted(tables)}."
     yield (
-        "Values are given as mean and SD where Shapiro-Wilk does not reject normality, as median "
-        "and quartiles where it does."
+        "Values are given as mean and SD where the t-test answers, as median and quartiles where "
+        "Wilcoxon's test does; below 20 pairs that differ its p is that of the exact permutation "
+        "distribution."
+    )
+    if protocol.criteria:
+        yield (
+            "Scores were compared as ordered categories too: by visual grading characteristics, "
+            "with intervals over patients, and by visual grading regression, an ordinal mixed "
+            "model."
+        )
+    yield (
+        "Readers are taken as fixed: intervals and p-values speak of these readers and of all "
+        "patients like those examined. Only visual grading regression and the analysis of many "
+        "readers and many cases take readers as random."
     )
     if protocol.findings:
         yield (
             "Detection was compared by McNemar's exact test with Tango's interval for the "
-            "difference, and by Obuchowski's test, which allows for levels of the same patient."
+            "difference and, since a patient gives several levels, by the score test on the counts "
+            "over their design effect (Rao & Scott 1992), with its interval."
         )
     yield (
         "Agreement on scores and findings was measured by Cohen's kappa (linear weights from three "
@@ -297,21 +330,29 @@ def _statistics(facts: Facts, tables: Tables) -> Iterator[str]:
         "protocol and pooled over the protocols. Words are those of Landis and Koch."
     )
     yield _multiplicity(facts)
-    margins = [one for one in protocol.endpoints if one.margin is not None]
-    yield (
-        "Non-inferiority and equivalence were tested one-sided for "
-        f"{_count(len(margins), 'endpoint')}"
-        " with the declared margins: of proportions with Tango's score interval and Nam's test, of "
-        "means by two one-sided t-tests; interchangeability after Obuchowski, with a bootstrap "
-        "over patients."
-        if margins
-        else "No endpoint declares a margin: non-inferiority and equivalence were not tested."
-    )
+    yield from _margins(facts, tables)
     if facts.interim:
         yield (
             f"This is an interim state: {facts.left} of {facts.allocated} readings are left. No "
             "p-value is adjusted for looks at interim states."
         )
+
+
+def _margins(facts: Facts, tables: Tables) -> Iterator[str]:
+    """Name the tests that decided against a margin, as their results do."""
+    margins = [one for one in facts.frame.protocol.endpoints if one.margin is not None]
+    if not margins:
+        yield "No endpoint declares a margin: nothing was tested against one."
+        return
+    rows = [row for row in tables["equivalence"].rows if row.endpoint is not None]
+    used = Counter(row.result.decision.method for row in rows)
+    named = "; ".join(f"{method} ({_count(n, 'comparison')})" for method, n in used.items())
+    yield (
+        f"{_count(len(margins), 'endpoint')} with a declared margin were tested one-sided at the "
+        f"level {facts.frame.protocol.alpha:g}: {named}."
+        if named
+        else f"{_count(len(margins), 'endpoint')} with a declared margin wait for readings."
+    )
 
 
 def _were(number: int, what: str) -> str:

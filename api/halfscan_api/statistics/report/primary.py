@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from halfscan_api.statistics.equivalence import InterchangeRow, MeanRow, ProportionRow, word_of
+from halfscan_api.statistics.equivalence_layout import word_of
+from halfscan_api.statistics.equivalence_rows import MeanRow, ProportionRow, Row
 from halfscan_api.statistics.frame import Frame
+from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.report.methods import Tables
 from halfscan_api.statistics.results import p_text, with_interval
 from halfscan_api.studies.protocol import Endpoint, EndpointRole, Hypothesis
@@ -38,11 +40,7 @@ def _paragraph(frame: Frame, endpoint: Endpoint, tables: Tables) -> str:
         return f"{name}: an estimate with its interval, under agreement; nothing is tested."
     if endpoint.hypothesis is Hypothesis.DIFFERENCE:
         return f"{name}: a test of difference, in its table; * marks what is significant."
-    rows = [
-        row
-        for row in tables["equivalence"].rows
-        if not isinstance(row, InterchangeRow) and row.endpoint == endpoint.name
-    ]
+    rows = [row for row in tables["equivalence"].rows if row.endpoint == endpoint.name]
     # All readers together answer for the endpoint, where there is such a row.
     together = [row for row in rows if isinstance(row, ProportionRow) and row.reader is None]
     answering: list[Any] = list(together or rows)
@@ -53,24 +51,23 @@ def _paragraph(frame: Frame, endpoint: Endpoint, tables: Tables) -> str:
 
 
 def _verdict(rows: list[Any]) -> str:
-    shown = [row.adjusted.significant for row in rows]
+    shown = [row.adjusted.significant for row in rows if row.adjusted is not None]
     if not rows or all(one is None for one in shown):
-        return "not answered yet"
+        return "no comparison has an answer"
     if all(shown):
         return "met"
     return f"not met ({sum(map(bool, shown))} of {len(shown)} comparisons shown)"
 
 
-def _figures(frame: Frame, rows: list[ProportionRow | MeanRow]) -> Iterator[str]:
+def _figures(frame: Frame, rows: list[Row]) -> Iterator[str]:
     for row in rows:
-        who = f", reader {row.reader}" if row.reader else ""
-        if isinstance(row, ProportionRow):
-            value, interval = row.test.difference, row.test.cluster_interval or row.test.interval
-            p_value, place = row.decision.p_value, ""
-        else:
-            value, interval, p_value = row.test.mean_difference, row.test.interval, row.p_value
-            place = f", {frame.sequence_label(row.place)}" if row.place else ""
+        what = "index" if isinstance(row, InterchangeRow) else "difference"
+        place = row.place if isinstance(row, MeanRow) else None
+        where = f", {frame.sequence_label(place)}" if place else ""
+        where += f", reader {row.reader}" if row.reader else ""
+        adjusted = row.adjusted.p_value if row.adjusted is not None else None
+        interval = row.result.decision.interval
         yield (
-            f"{row.label}{place}{who}: difference {with_interval(value, interval, None, 3)}, "
-            f"p {p_text(p_value)}, adjusted {p_text(row.adjusted.p_value)}"
+            f"{row.label}{where}: {what} {with_interval(row.estimate, interval, None, 3)}, "
+            f"p {p_text(row.p_value)}, adjusted {p_text(adjusted)}"
         )

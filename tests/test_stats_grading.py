@@ -1,0 +1,282 @@
+"""Visual grading: characteristics and regression, against R, against definitions, on bad input."""
+
+import csv
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from halfscan_stats import (
+    StatsError,
+    cumulative_link_mixed_model,
+    visual_grading_characteristics,
+)
+
+quick = settings(max_examples=50, deadline=None)
+ORACLE = Path(__file__).with_name("grading_oracle.R")
+GOLDEN = Path(__file__).parent / "golden" / "grading.json"
+COLUMNS = ("score", "test", "sequence", "patient", "reader")
+SCALE = range(1, 7)
+
+
+def studies() -> dict[str, npt.NDArray[np.int64]]:
+    """Simulated studies, (observation, score test sequence patient reader)."""
+    return {
+        "three_readers": simulated(1, readers=3, of_readers=0.4),
+        "four_readers": simulated(2, readers=4, of_readers=0.8),
+        "missing_and_sequences": simulated(3, readers=3, of_readers=0.7, sequences=2, missing=0.15),
+        "no_patients_spread": simulated(14, readers=3, of_patients=0.0),
+        "five_points": simulated(6, patients=60, readers=3, of_readers=1.0, points=5),
+    }
+
+
+def simulated(
+    seed: int,
+    *,
+    patients: int = 31,
+    readers: int = 2,
+    sequences: int = 1,
+    of_patients: float = 0.8,
+    of_readers: float = 0.4,
+    effect: float = 0.7,
+    points: int = 4,
+    missing: float = 0.0,
+) -> npt.NDArray[np.int64]:
+    rng = np.random.default_rng(seed)
+    liking, strictness = rng.normal(0, of_patients, patients), rng.normal(0, of_readers, readers)
+    cuts = np.linspace(-2.5, 1, points - 1)
+    rows = []
+    for patient in range(patients):
+        for reader in range(readers):
+            for test in (0, 1):
+                for sequence in range(sequences):
+                    if rng.random() < missing:
+                        continue
+                    predictor = effect * test + 0.3 * sequence
+                    predictor += liking[patient] + strictness[reader]
+                    score = int((predictor + rng.logistic() > cuts).sum()) + 1
+                    rows.append((score, test, sequence, patient, reader))
+    return np.array(rows)
+
+
+def fitted(rows: npt.NDArray[np.int64]) -> Any:
+    effects = {"test": rows[:, 1]}
+    if np.ptp(rows[:, 2]):
+        effects["sequence"] = rows[:, 2]
+    return cumulative_link_mixed_model(
+        rows[:, 0], effects, cluster=rows[:, 3], reader=rows[:, 4], categories=SCALE
+    )
+
+
+def figures(fit: Any) -> list[float]:
+    """In the order in which R prints them."""
+    return [
+        fit.log_likelihood,
+        *fit.thresholds,
+        *(effect.estimate for effect in fit.coefficients),
+        *(effect.se for effect in fit.coefficients),
+        fit.sd_cluster,
+        fit.sd_reader,
+    ]
+
+
+@pytest.mark.parametrize("name", list(studies()))
+def test_the_regression_gives_what_r_gave(name: str) -> None:
+    """R stops where its own gradient is small enough: a few millionths from the top."""
+    expected = json.loads(GOLDEN.read_text(encoding="utf-8"))["studies"][name]
+    fit = fitted(studies()[name])
+    assert fit.reason is None
+    assert fit.log_likelihood >= expected[0] - 1e-6
+    assert figures(fit) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_r_gives_it_today(tmp_path: Path) -> None:
+    if shutil.which("Rscript") is None:
+        pytest.skip("R is not installed (Debian: r-base-core, r-cran-ordinal)")
+    try_it = ["Rscript", "-e", "library(ordinal)"]
+    if subprocess.run(try_it, capture_output=True, check=False).returncode:
+        pytest.skip("R's package ordinal is not installed (Debian: r-cran-ordinal)")
+    files = []
+    for name, rows in studies().items():
+        files.append(tmp_path / f"{name}.csv")
+        with files[-1].open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(rows.tolist())
+    said = subprocess.run(
+        ["Rscript", ORACLE, *files], capture_output=True, text=True, check=True, timeout=300
+    ).stdout
+    for line, rows in zip(said.splitlines(), studies().values(), strict=True):
+        found = [float(word) for word in line.split()]
+        fit = fitted(rows)
+        assert fit.log_likelihood == pytest.approx(found[0], abs=1e-6)
+        assert figures(fit) == pytest.approx(found, rel=1e-5, abs=1e-5)
+
+
+def test_swapped_arms_turn_the_effect_and_a_reversed_scale_too() -> None:
+    rows = simulated(5, readers=2)
+    fit = fitted(rows)
+    effect = fit.coefficient("test")
+    swapped = rows.copy()
+    swapped[:, 1] = 1 - rows[:, 1]
+    assert fitted(swapped).coefficient("test").estimate == pytest.approx(-effect.estimate, abs=1e-6)
+    reversed_scale = rows.copy()
+    reversed_scale[:, 0] = 5 - rows[:, 0]
+    turned = fitted(reversed_scale)
+    assert turned.coefficient("test").estimate == pytest.approx(-effect.estimate, abs=1e-6)
+    assert turned.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-8)
+    ratio, interval = fit.odds_ratio("test")
+    assert ratio == pytest.approx(math.exp(effect.estimate))
+    assert interval.low < ratio < interval.high
+    assert (fit.n_clusters, fit.n_readers, fit.sd_reader is not None) == (31, 2, True)
+
+
+def test_a_category_that_nobody_used_changes_nothing() -> None:
+    rows = simulated(7)
+    wide = cumulative_link_mixed_model(
+        rows[:, 0], {"test": rows[:, 1]}, cluster=rows[:, 3], categories=range(-2, 9)
+    )
+    tight = cumulative_link_mixed_model(
+        rows[:, 0], {"test": rows[:, 1]}, cluster=rows[:, 3], categories=range(1, 5)
+    )
+    assert wide == tight
+    assert wide.sd_reader is None
+
+
+def test_the_effect_is_found_as_often_as_it_should_be() -> None:
+    """Of 60 simulated studies the 95 % interval holds the effect in at least 52."""
+    held = 0
+    for seed in range(60):
+        effect = fitted(simulated(100 + seed, readers=2, of_readers=0.3)).coefficient("test")
+        held += effect.interval.low <= 0.7 <= effect.interval.high
+    assert 52 <= held <= 60
+
+
+@pytest.mark.parametrize(
+    ("scores", "test", "patients", "reason"),
+    [
+        ([3, 3, 3, 3], [0, 1, 0, 1], [1, 1, 2, 2], "no_variation"),
+        ([3, 2], [0, 1], [1, 1], "too_few"),
+        ([None, None], [0, 1], [1, 2], "too_few"),
+        ([3, 2, 3, 2], [1, 1, 1, 1], [1, 1, 2, 2], "singular"),
+        ([1] * 12 + [4] * 12, [0] * 12 + [1] * 12, list(range(12)) * 2, "singular"),
+    ],
+)
+def test_a_regression_without_an_answer(
+    scores: list[Any], test: list[int], patients: list[int], reason: str
+) -> None:
+    fit = cumulative_link_mixed_model(scores, {"test": test}, cluster=patients, categories=SCALE)
+    assert (fit.reason, fit.coefficients, fit.log_likelihood) == (reason, (), None)
+    assert fit.odds_ratio("test") is None
+    json.dumps(fit.as_dict(), allow_nan=False)
+
+
+# --- characteristics ----------------------------------------------------------------------------
+
+
+def vgc(rows: npt.NDArray[np.int64], **more: Any) -> Any:
+    return visual_grading_characteristics(
+        rows[:, 0], rows[:, 1], cluster=rows[:, 3], categories=SCALE, **more
+    )
+
+
+def test_the_area_is_that_of_mann_and_whitney() -> None:
+    rows = simulated(8, readers=3)
+    answer = vgc(rows)
+    new, old = rows[rows[:, 1] == 1, 0], rows[rows[:, 1] == 0, 0]
+    assert answer.value == pytest.approx(
+        stats.mannwhitneyu(new, old).statistic / new.size / old.size
+    )
+    x, y = np.array(answer.curve).T
+    assert (answer.curve[0], answer.curve[-1]) == ((0.0, 0.0), (1.0, 1.0))
+    assert np.trapezoid(y, x) == pytest.approx(answer.value)
+    assert (answer.n_test, answer.n_reference, answer.n_clusters) == (new.size, old.size, 31)
+
+
+def test_by_hand() -> None:
+    # Test 2, 3, 3 against reference 1, 2, 3, a patient each: 1.5, 2.5 and 2.5 of 3 are beaten.
+    answer = visual_grading_characteristics(
+        [1, 2, 3, 2, 3, 3], [0, 0, 0, 1, 1, 1], cluster=[1, 2, 3, 1, 2, 3], categories=SCALE
+    )
+    assert answer.value == pytest.approx(6.5 / 9)
+    # Components: test 1/2, 5/6, 5/6; reference 1, 5/6, 1/3. Their sums by patient, about the area.
+    sums = np.array([1 / 2 + 1, 5 / 6 + 5 / 6, 5 / 6 + 1 / 3]) / 3 - 2 * 6.5 / 9 / 3
+    assert answer.se == pytest.approx(math.sqrt(3 / 2 * float(sums @ sums)))
+
+
+@quick
+@given(st.integers(0, 2**32 - 1), st.integers(2, 20), st.sampled_from([0.9, 0.95]))
+def test_p_and_interval_agree_and_arms_can_be_swapped(
+    seed: int, patients: int, level: float
+) -> None:
+    rows = simulated(seed, patients=patients, readers=2, missing=0.1)
+    answer = vgc(rows, level=level)
+    json.dumps(answer.as_dict(), allow_nan=False)
+    swapped = rows.copy()
+    swapped[:, 1] = 1 - rows[:, 1]
+    other = vgc(swapped, level=level)
+    if answer.value is None:
+        assert answer.reason == "too_few"
+        return
+    assert other.value == pytest.approx(1 - answer.value)
+    if answer.interval is None:
+        assert answer.reason is not None
+        return
+    assert 0 <= answer.interval.low <= answer.value <= answer.interval.high <= 1
+    if abs(answer.p_value - (1 - level)) > 1e-9:
+        outside = answer.interval.low > 0.5 or answer.interval.high < 0.5
+        assert outside == (answer.p_value < 1 - level)
+
+
+def test_more_scores_of_the_same_patients_are_no_new_patients() -> None:
+    rows = simulated(9)
+    once, twice = vgc(rows), vgc(np.repeat(rows, 2, axis=0))
+    assert (twice.value, twice.se) == pytest.approx((once.value, once.se))
+
+
+@pytest.mark.parametrize(
+    ("scores", "test", "patients", "value", "reason"),
+    [
+        ([3, 3, 3, 3], [0, 1, 0, 1], [1, 1, 2, 2], 0.5, "no_variation"),
+        ([3, 3, 2, 2], [0, 1, 0, 1], [1, 1, 2, 2], 0.5, "zero_variance"),
+        ([3, 2], [0, 1], [1, 1], 0.0, "too_few"),
+        ([3, None], [0, 1], [1, 2], None, "too_few"),
+    ],
+)
+def test_characteristics_without_an_interval(
+    scores: list[Any], test: list[int], patients: list[int], value: float | None, reason: str
+) -> None:
+    answer = visual_grading_characteristics(scores, test, cluster=patients, categories=SCALE)
+    assert (answer.value, answer.interval, answer.reason) == (value, None, reason)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: visual_grading_characteristics([1, 2], [0, 2], cluster=[1, 2], categories=SCALE),
+         "test must be 0 or 1"),
+        (lambda: visual_grading_characteristics([1, 2], [0], cluster=[1, 2], categories=SCALE),
+         "vectors of one length"),
+        (lambda: visual_grading_characteristics([1, 9], [0, 1], cluster=[1, 2], categories=SCALE),
+         "must lie on the scale"),
+        (lambda: cumulative_link_mixed_model([1, 2], {}, cluster=[1, 2], categories=SCALE),
+         "at least one fixed effect"),
+        (lambda: cumulative_link_mixed_model([1, 2], {"a": [1]}, cluster=[1, 2], categories=SCALE),
+         "effect 'a' must have one value an observation"),
+        (lambda: cumulative_link_mixed_model(
+            [1, 2], {"a": [0, 1]}, cluster=[1, 2], categories=SCALE, level=2),
+         "level must be"),
+    ],
+)  # fmt: skip
+def test_refused(call: Any, said: str) -> None:
+    with pytest.raises(StatsError, match=said):
+        call()
