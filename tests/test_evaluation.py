@@ -416,6 +416,6 @@ def test_the_share_of_a_contrast() -> None:
 def test_cover_of_an_ellipse_has_its_area() -> None:
     rows = np.asarray(np.arange(-20, 20) * 0.7, np.float64)
     columns = np.asarray(np.arange(-15, 15) * 1.1, np.float64)
-    cover = lesions._cover(rows, 0.3, 3.0, columns, -0.2, 2.0)
+    cover = lesions.ellipse_cover(rows, 0.3, 3.0, columns, -0.2, 2.0)
     assert cover.sum() * 0.7 * 1.1 == pytest.approx(math.pi * 6.0, rel=0.01)
     assert 0.0 <= cover.min() <= cover.max() == 1.0

@@ -254,7 +254,7 @@ def test_clustered_spread_is_that_of_repeated_studies(*, apart: bool) -> None:
 def test_a_scan_differs_from_itself_by_nothing() -> None:
     present, absent, first, second = clustered(np.random.default_rng(4), 9, 5)
     twice = [np.stack([kind[0], kind[0]]) for kind in (present, absent)]
-    found = correlated_areas(*twice, first, second).difference(1, 0)
+    found = correlated_areas(twice[0], twice[1], first, second).difference(1, 0)
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
 
 

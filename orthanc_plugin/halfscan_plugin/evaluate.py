@@ -32,6 +32,8 @@ CLEAN_CASES = ("derived_nifti2dicom_brain_t1", "ph_t5_se_nsa4_1024", "img_spine_
 @click.option("--model", help="Name of the model; the default one if not given.")
 @click.option("--weights", type=PATH, help="Folder of the models; the package's if not given.")
 @click.option("--patients", type=click.IntRange(min=1), help="Simulated patients; 31 by default.")
+@click.option("--trials", type=click.IntRange(min=80),
+              help="Trials of each task of the model observers; 2000 by default.")  # fmt: skip
 @click.option("--processes", type=click.IntRange(min=1), help="Processes; by default the cores.")
 @click.option("--quick", is_flag=True, help="Every measure on little: minutes, not accurate.")
 @click.option("--full", is_flag=True, help="Measure the memory on all 512 slices.")
@@ -44,6 +46,7 @@ def command(  # noqa: PLR0913 - options of a command
     model: str | None,
     weights: Path | None,
     patients: int | None,
+    trials: int | None,
     processes: int | None,
     quick: bool,
     full: bool,
@@ -59,7 +62,9 @@ def command(  # noqa: PLR0913 - options of a command
     from halfscan_models.evaluation.run import run_evaluation  # noqa: PLC0415  (as above)
 
     try:
-        settings = _settings(model, weights, patients, processes, quick=quick, full=full)
+        settings = _settings(
+            model, weights, processes, patients=patients, trials=trials, quick=quick, full=full
+        )
         given = list(given_sets(images, slices))
         skipped = [] if given else [f"real images: give --images PATH, or set {CASES}"]
         with bars() as add:
@@ -75,9 +80,10 @@ def command(  # noqa: PLR0913 - options of a command
 def _settings(
     model: str | None,
     weights: Path | None,
-    patients: int | None,
     processes: int | None,
     *,
+    patients: int | None,
+    trials: int | None,
     quick: bool,
     full: bool,
 ) -> "EvaluationSettings":
@@ -93,6 +99,8 @@ def _settings(
         settings = replace(settings, weights=weights)
     if patients is not None:
         settings = replace(settings, patients=patients)
+    if trials is not None:
+        settings = replace(settings, trials=trials)
     if full:
         settings = replace(settings, memory_slices=SLICES)
     return settings
@@ -117,6 +125,14 @@ def _write(
             restore,
             out / "simulated.png",
             sequences=settings.sequences,
+            matrix_scale=settings.matrix_scale,
+        )
+    )
+    written.append(
+        pictures.draw_trials(
+            restore,
+            out / "trials.png",
+            sequence=settings.observed[0],
             matrix_scale=settings.matrix_scale,
         )
     )

@@ -27,6 +27,7 @@ __all__ = [
     "DIAMETERS_MM",
     "FalseLesions",
     "KeptContrast",
+    "ellipse_cover",
     "false_lesions",
     "kept_contrasts",
     "lesion_measures",
@@ -221,14 +222,14 @@ def _encoded(patient: Patient, scan: ScannedSlice, planned: Sequence[_Planned]) 
     y, z = mesh["y"].astype(np.float64), mesh["z"].astype(np.float64)
     total = np.zeros_like(tissue)
     for lesion in planned:
-        cover = _cover(z, lesion.centre[2], lesion.halves_mm[1], y, lesion.centre[1],
+        cover = ellipse_cover(z, lesion.centre[2], lesion.halves_mm[1], y, lesion.centre[1],
                        lesion.halves_mm[0])  # fmt: skip
         local = complex(np.sum(tissue * cover) / np.sum(cover))
         total += (lesion.contrast * local * cover).astype(np.complex64)
     return scan.encode(total)
 
 
-def _cover(
+def ellipse_cover(
     rows: Array,
     row_mm: float,
     row_half: float,

@@ -1,12 +1,21 @@
 """A measure, its bar, and whether the bar is met."""
 
 import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from halfscan_models.evaluation.errors import EvaluationError
 
 __all__ = ["Bar", "Measure", "verdict_counts"]
+
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "at least": operator.ge,
+    "above": operator.gt,
+    "at most": operator.le,
+    "below": operator.lt,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,22 +24,20 @@ class Bar:
 
     Attributes
     ----------
-    kind : {"at least", "at most", "below"}
+    kind : {"at least", "above", "at most", "below"}
         Which side of the limit is good.
     limit : float
         The limit, in the unit of the measure.
     """
 
-    kind: Literal["at least", "at most", "below"]
+    kind: Literal["at least", "above", "at most", "below"]
     limit: float
 
     def holds(self, value: float) -> bool:
         """Whether a value meets the bar; a value that is not finite never does."""
         if not math.isfinite(value):
             return False
-        if self.kind == "at least":
-            return value >= self.limit
-        return value <= self.limit if self.kind == "at most" else value < self.limit
+        return _HOLDS[self.kind](value, self.limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from halfscan_models.evaluation.corruption import CONDITIONS, add_noise
 from halfscan_models.evaluation.errors import EvaluationError
 from halfscan_models.evaluation.images import ImageSet
 from halfscan_models.evaluation.scans import Patient
+from halfscan_models.evaluation.stimuli import Disc, Lines, Stimulus
+from halfscan_models.evaluation.trials import PLACES, Site
 
-__all__ = ["can_draw", "draw_given", "draw_simulated"]
+__all__ = ["can_draw", "draw_given", "draw_simulated", "draw_trials"]
 
 Image = npt.NDArray[np.float64]
 Panel = tuple[str, Image | None, float]  # title, image, half width of a residual's window or 0
@@ -22,6 +24,17 @@ Panel = tuple[str, Image | None, float]  # title, image, half width of a residua
 _PATIENT = 0
 _SHARE = 0.04
 _RESIDUAL_SIGMAS = 4.0
+_TRIALS: dict[str, Stimulus] = {
+    "marrow alone": None,
+    "2 mm, 30 %": Disc(2.0, 0.30),
+    "3 mm, 20 %": Disc(3.0, 0.20),
+    "6 mm, 10 %": Disc(6.0, 0.10),
+    "one line of 3 mm": Lines(3.0, 1),
+    "two lines 3 mm apart": Lines(3.0, 2),
+}
+_TRIAL_PLACE = 8  # in front and below in L3
+_TRIAL_HALF_MM = 8.0
+_MARROW_TOP = 1.7
 
 
 def can_draw() -> bool:
@@ -61,6 +74,35 @@ def draw_given(restore: Restore, path: Path, sets: Sequence[ImageSet]) -> Path:
             [
                 (images.name, case.truth, 0.0),
                 *_panels("noise 4 %", case.noisy, restore(case.noisy), case.noise_sd),
+            ]
+        )
+    return _draw(rows, path)
+
+
+def draw_trials(restore: Restore, path: Path, *, sequence: str, matrix_scale: float = 1.0) -> Path:
+    """Draw a model observer's trials: no noise, standard, accelerated, network, residual.
+
+    One row for each of six stimuli, all at the same place of one patient; the arms share the noise
+    that they can share, the rows do not.
+    """
+    site = Site(0, sequence, matrix_scale)
+    half = int(_TRIAL_HALF_MM / site.stack.pixel_mm)
+    rows: list[list[Panel]] = []
+    for turn, (name, stimulus) in enumerate(_TRIALS.items()):
+        images, truth = site.scan(turn, [stimulus] * PLACES, restore)
+        clean, standard, accelerated, network = (
+            site.windows(image, half)[_TRIAL_PLACE]
+            for image in (truth, *(images[arm] for arm in ("standard", "accelerated", "network")))
+        )
+        noise_sd = float(np.std(accelerated - clean))
+        rows.append(
+            [
+                # The first panel sets the scale: it is the marrow's, a bright disc at the rim is cut.
+                (name, np.minimum(clean, _MARROW_TOP * np.median(clean)), 0.0),
+                ("standard", standard, 0.0),
+                ("accelerated", accelerated, 0.0),
+                ("network", network, 0.0),
+                ("accelerated - network", accelerated - network, _RESIDUAL_SIGMAS * noise_sd),
             ]
         )
     return _draw(rows, path)

@@ -1,12 +1,15 @@
 """The evaluation as text, as Markdown, as JSON."""
 
 import json
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from halfscan_models.evaluation.detection import ObserverRow
 from halfscan_models.evaluation.measures import Measure, verdict_counts
 from halfscan_models.evaluation.run import Evaluation
 from halfscan_models.evaluation.table3 import SnrRow
+from halfscan_models.evaluation.trials import ARMS
 
 __all__ = ["as_markdown", "as_text", "write_files"]
 
@@ -25,6 +28,12 @@ def as_text(evaluation: Evaluation) -> str:
             lines.append("  " + "  ".join([*cells, measure.note]).rstrip())
     lines += ["", "Simulated Table 3 (SNR over the background), and the published ratio"]
     lines += [_snr_line(row) for row in evaluation.snr_rows]
+    lines += [
+        "",
+        "Model observers: area under the curve of standard, accelerated, network; network",
+    ]
+    lines.append("less standard, less accelerated; correct forced choices [%]")
+    lines += ["  " + "  ".join(_observer_cells(row)) for row in evaluation.observer_rows]
     lines += ["", *(f"left out: {reason}" for reason in evaluation.skipped)]
     return "\n".join([*lines, _summary(evaluation)])
 
@@ -49,6 +58,7 @@ def as_markdown(evaluation: Evaluation) -> str:
             f"{row.network:.1f} | {row.ratio:.2f} | {published} | {row.tissue_ratio:.2f} | "
             f"{row.tissue_gain:.2f} |"
         )
+    lines += _observer_table(evaluation.observer_rows)
     if evaluation.skipped:
         lines += ["", *(f"- left out: {reason}" for reason in evaluation.skipped)]
     return "\n".join(lines) + "\n"
@@ -82,8 +92,31 @@ def _summary(evaluation: Evaluation) -> str:
     counts = verdict_counts(evaluation.measures)
     return (
         f"{counts['met']} bars met, {counts['missed']} MISSED, "
-        f"{counts['not_measured']} not measured"
+        f"{counts['not_measured']} not measured; the trials of the model observers took "
+        f"{evaluation.context['trials_s'] / 60:.1f} minutes"
     )
+
+
+def _observer_table(rows: Sequence[ObserverRow]) -> list[str]:
+    """Return the observers' table as Markdown, intervals of 95 % in brackets."""
+    head = ["sequence", "task", *(f"AUC, {arm}" for arm in ARMS)]
+    head += ["network less standard", "network less accelerated"]
+    head += [f"correct choices [%], {arm}" for arm in ARMS]
+    lines = ["", "### Model observers, task by task", "", "| " + " | ".join(head) + " |"]
+    lines.append("| --- | --- |" + " ---: |" * (len(head) - 2))
+    return lines + ["| " + " | ".join(_observer_cells(row)) + " |" for row in rows]
+
+
+def _observer_cells(row: ObserverRow) -> list[str]:
+    correct = [row.correct[arm] for arm in ARMS]
+    return [
+        row.sequence,
+        row.task,
+        *(str(row.areas[arm]) for arm in ARMS),
+        str(row.over_standard),
+        str(row.over_accelerated),
+        *(f"{100 * c.value:.1f} ({100 * c.low:.1f} to {100 * c.high:.1f})" for c in correct),
+    ]
 
 
 def _snr_line(row: SnrRow) -> str:

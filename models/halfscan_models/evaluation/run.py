@@ -1,5 +1,6 @@
 """The whole evaluation in one run."""
 
+import math
 import os
 import platform
 import time
@@ -21,6 +22,13 @@ from halfscan_models.evaluation.comparison import (
     comparison_tasks,
 )
 from halfscan_models.evaluation.corruption import CONDITIONS, Condition
+from halfscan_models.evaluation.detection import (
+    FEWEST_TRIALS,
+    ObserverRow,
+    detection_measures,
+    observer_rows,
+    patients_for,
+)
 from halfscan_models.evaluation.errors import EvaluationError
 from halfscan_models.evaluation.images import ImageSet, centre_crop
 from halfscan_models.evaluation.measures import Measure, verdict_counts
@@ -29,6 +37,7 @@ from halfscan_models.evaluation.patients import PatientFigures, examine, patient
 from halfscan_models.evaluation.scans import Patient
 from halfscan_models.evaluation.speed import speed_measures, usable_cores
 from halfscan_models.evaluation.table3 import SnrRow
+from halfscan_models.evaluation.trials import Responses, respond
 from halfscan_models.evaluation.work import Progress, Workers, workers
 from halfscan_models.registry import WEIGHTS, find_model
 from halfscan_models.simulation.protocol import PROTOCOL
@@ -40,6 +49,7 @@ Reporter = Callable[[str], Progress]
 
 # Patients whose noise-free images are compared; far from those that are examined.
 _COMPARED_PATIENT = 100_000
+_SAGITTAL = tuple(name for name, protocol in PROTOCOL.items() if protocol.plane == "sagittal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,13 @@ class EvaluationSettings:
         Simulated patients whose images are compared with BM3D and NLM.
     sequences : tuple of str
         Names in `PROTOCOL`.
+    trials : int
+        Trials of each task of the model observers.
+    observed : tuple of str
+        Sagittal sequences that the model observers read. By default the one in which noise and
+        not the marrow's texture limits what is found.
+    internal_noise : float
+        Of the model observers, as a share of their scores' standard deviation.
     conditions, shares : tuple
         Kinds of noise, and levels over the 99th percentile.
     matrix_scale : float
@@ -75,6 +92,9 @@ class EvaluationSettings:
     patients: int = 31
     compared_patients: int = 1
     sequences: tuple[str, ...] = tuple(PROTOCOL)
+    trials: int = 2000
+    observed: tuple[str, ...] = ("sag_t2_fs",)
+    internal_noise: float = 0.0
     conditions: tuple[Condition, ...] = CONDITIONS
     shares: tuple[float, ...] = (0.02, 0.04, 0.08)
     matrix_scale: float = 1.0
@@ -88,6 +108,16 @@ class EvaluationSettings:
                 raise EvaluationError(f"{name} must be >= 1, got {getattr(self, name)!r}")
         if self.memory_slices < 2:
             raise EvaluationError(f"memory_slices must be >= 2, got {self.memory_slices!r}")
+        patients_for(self.trials)
+        unknown = [name for name in self.observed if name not in _SAGITTAL]
+        if unknown:
+            raise EvaluationError(
+                f"observed must be some of {', '.join(_SAGITTAL)}, got {unknown!r}"
+            )
+        if not 0.0 <= self.internal_noise < math.inf:
+            raise EvaluationError(
+                f"internal_noise must be finite and >= 0, got {self.internal_noise!r}"
+            )
         if self.processes is not None and self.processes < 1:
             raise EvaluationError(f"processes must be >= 1, got {self.processes!r}")
 
@@ -97,6 +127,7 @@ class EvaluationSettings:
             self,
             patients=1,
             sequences=("sag_t1", "tra_t2"),
+            trials=FEWEST_TRIALS,
             conditions=(CONDITIONS[0], CONDITIONS[2]),
             shares=(0.04,),
             matrix_scale=0.5,
@@ -115,6 +146,8 @@ class Evaluation:
         The table.
     snr_rows : list of SnrRow
         The simulated Table 3.
+    observer_rows : list of ObserverRow
+        The model observers, task by task.
     compared : list of ComparedImage
         The images that were compared.
     context : dict
@@ -125,6 +158,7 @@ class Evaluation:
 
     measures: list[Measure]
     snr_rows: list[SnrRow]
+    observer_rows: list[ObserverRow]
     compared: list[ComparedImage]
     context: dict[str, Any]
     skipped: list[str]
@@ -136,6 +170,7 @@ class Evaluation:
             "counts": verdict_counts(self.measures),
             "measures": [measure.as_dict() for measure in self.measures],
             "table3": [asdict(row) for row in self.snr_rows],
+            "observers": [asdict(row) for row in self.observer_rows],
             "compared": [image.as_dict() for image in self.compared],
             "skipped": self.skipped,
         }
@@ -192,10 +227,22 @@ def run_evaluation(
             sequences=settings.sequences,
         ):
             figures.add(patient)
+        trials_begun = time.monotonic()
+        responses = _observed(pool, settings, report("trials of model observers"))
+        trials_s = time.monotonic() - trials_begun
+    observed = observer_rows(responses, internal_noise=settings.internal_noise)
     from_patients, rows = patient_measures(figures)
-    measures = _by_section([*comparison_measures(compared), *measures, *from_patients])
+    measures = _by_section(
+        [
+            *comparison_measures(compared),
+            *measures,
+            *from_patients,
+            *detection_measures(observed, responses),
+        ]
+    )
     context = _context(settings, cores, time.monotonic() - begun, load)
-    return Evaluation(measures, rows, compared, context, left_out)
+    context["trials_s"] = round(trials_s, 1)
+    return Evaluation(measures, rows, observed, compared, context, left_out)
 
 
 def _by_section(measures: Sequence[Measure]) -> list[Measure]:
@@ -238,6 +285,12 @@ def _compared(
     return pool.map(compare, tasks, report("comparing images"))
 
 
+def _observed(pool: Workers, settings: EvaluationSettings, progress: Progress) -> list[Responses]:
+    patients = range(patients_for(settings.trials))
+    pieces = [(sequence, number) for sequence in settings.observed for number in patients]
+    return pool.map(respond, pieces, progress, matrix_scale=settings.matrix_scale)
+
+
 def noise_free_images(
     seed: int, restore: Restore, *, matrix_scale: float, sequences: Sequence[str]
 ) -> list[npt.NDArray[np.float64]]:
@@ -270,6 +323,9 @@ def _context(
         "sequences": list(settings.sequences),
         "conditions": [condition.name for condition in settings.conditions],
         "noise_shares": list(settings.shares),
+        "trials": settings.trials,
+        "observed": list(settings.observed),
+        "internal_noise": settings.internal_noise,
         "matrix_scale": settings.matrix_scale,
     }
 

@@ -14,16 +14,24 @@ from halfscan_models.simulation.anatomy import Anatomy, draw_anatomy
 from halfscan_models.simulation.arrays import ComplexArray, FloatArray, LabelArray
 from halfscan_models.simulation.exam import image_stack, lay_coils, oriented, scan_plane
 from halfscan_models.simulation.geometry import SliceStack
-from halfscan_models.simulation.kspace import to_kspace
+from halfscan_models.simulation.kspace import complex_noise, to_kspace
 from halfscan_models.simulation.parallel import combine
 from halfscan_models.simulation.pathology import Pathology, draw_pathologies
 from halfscan_models.simulation.phantom import Phantom
-from halfscan_models.simulation.protocol import PROTOCOL, Arm, Plane, SequenceProtocol
+from halfscan_models.simulation.protocol import (
+    ARMS,
+    PROTOCOL,
+    Arm,
+    ArmParameters,
+    Plane,
+    SequenceProtocol,
+)
 from halfscan_models.simulation.scanner import (
     Sampling,
     ScanPlane,
     SliceScan,
     add_noise,
+    noise_sd,
     reconstruct_arm,
 )
 
@@ -86,6 +94,37 @@ class ScannedSlice:
         rng = np.random.default_rng([*self.seed, 0 if arm == "standard" else 1])
         noisy = add_noise(self._with(extra), self.sequence, self.sampling, parameters, rng, 1.0)
         return self._image(noisy, parameters.acceleration, maps)
+
+    def retrospective(
+        self, rng: np.random.Generator, *, extra: ComplexArray | None = None
+    ) -> dict[Arm, FloatArray]:
+        """Images (row, column) of both arms from one measurement.
+
+        The accelerated image is made of a part of the data of the standard one, its lines or its
+        averages, so that the two share what they can of their noise and differ by as little else
+        as may be; each alone has the same noise as in `measured`.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of the noise.
+        extra : ComplexArray, optional
+            Raw data that are added.
+        """
+        noise_free = self._with(extra)
+        shape = (self.raw.shape[0], self.raw.shape[1], self.raw.shape[2])
+        every_line = np.ones(shape[-1], np.bool_)
+        sd = noise_sd(self.sequence, self.sampling, 1)
+        parameters: dict[Arm, ArmParameters] = {arm: self.sequence.arm(arm) for arm in ARMS}
+        images: dict[Arm, FloatArray] = {}
+        total = np.zeros(shape, np.complex64)
+        for count in range(1, max(arm.averages for arm in parameters.values()) + 1):
+            total += complex_noise(rng, shape, every_line, sd)
+            for name, arm in parameters.items():
+                if arm.averages == count:
+                    noisy = noise_free + total / np.float32(count)
+                    images[name] = self._image(noisy, arm.acceleration, None)
+        return images
 
     def encode(self, image: ComplexArray) -> ComplexArray:
         """Raw data of an image on the acquired grid (readout, phase): what `extra` takes."""

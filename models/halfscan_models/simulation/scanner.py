@@ -32,7 +32,15 @@ from halfscan_models.simulation.phantom import Axes, Phantom
 from halfscan_models.simulation.protocol import PROTOCOL, ArmParameters, Plane, SequenceProtocol
 from halfscan_models.simulation.signal import FAT_SHIFT_HZ, signal_table
 
-__all__ = ["ACS_LINES", "NOISE_AT_UNIT", "Sampling", "ScanPlane", "SliceScan", "reconstruct_arm"]
+__all__ = [
+    "ACS_LINES",
+    "NOISE_AT_UNIT",
+    "Sampling",
+    "ScanPlane",
+    "SliceScan",
+    "noise_sd",
+    "reconstruct_arm",
+]
 
 ACS_LINES = 24
 # Noise of one coil for 1 mm^3, 1 Hz/pixel and one sample; sets the standard arm's sagittal T1
