@@ -48,6 +48,8 @@ def scene(rows: int = 128, columns: int = 96) -> Image:
         ("at most", 2.001, False),
         ("below", 2.0, False),
         ("below", 1.999, True),
+        ("above", 2.0, False),
+        ("above", 2.001, True),
         ("at least", math.inf, False),
         ("at most", math.nan, False),
     ],

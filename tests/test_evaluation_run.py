@@ -261,6 +261,7 @@ SECTIONS = [
     "Sharpness",
     "Small lesions",
     "Residual aliasing",
+    "Model observers",
 ]
 
 
@@ -291,7 +292,12 @@ def test_the_command_prints_and_writes_the_whole_table(
     markdown = (tmp_path / "evaluation.md").read_text(encoding="utf-8")
     assert all(f"### {section}" in markdown for section in SECTIONS)
     assert "published ratio" in markdown
+    assert "### Model observers, task by task" in markdown
+    assert len(found["observers"]) == 19
+    assert {row["trials"] for row in found["observers"]} == {80}
+    assert found["context"]["trials_s"] > 0.0
     assert (tmp_path / "simulated.png").stat().st_size > 10_000
+    assert (tmp_path / "trials.png").stat().st_size > 10_000
     assert not (tmp_path / "given.png").exists()
 
 
@@ -301,6 +307,7 @@ def test_the_command_prints_and_writes_the_whole_table(
         (("--images", "nowhere"), "halfscan: --images: nowhere does not exist"),
         (("--model", "no-such-model"), "halfscan: "),
         (("--quick", "--patients", "0"), "Invalid value for '--patients'"),
+        (("--quick", "--trials", "79"), "Invalid value for '--trials'"),
     ],
 )
 def test_wrong_options_are_one_line(arguments: tuple[str, ...], message: str) -> None:

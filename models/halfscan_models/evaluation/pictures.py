@@ -97,7 +97,7 @@ def draw_trials(restore: Restore, path: Path, *, sequence: str, matrix_scale: fl
         noise_sd = float(np.std(accelerated - clean))
         rows.append(
             [
-                # The first panel sets the scale: it is the marrow's, a bright disc at the rim is cut.
+                # The first panel sets the scale: the marrow's, a bright disc at the rim is cut.
                 (name, np.minimum(clean, _MARROW_TOP * np.median(clean)), 0.0),
                 ("standard", standard, 0.0),
                 ("accelerated", accelerated, 0.0),

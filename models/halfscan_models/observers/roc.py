@@ -58,7 +58,7 @@ class Areas:
     covariance : ndarray
         (scan, scan).
     degrees_of_freedom : int
-        Clusters less the groups that a mean was taken over.
+        Clusters less one.
     """
 
     values: Array
@@ -140,7 +140,11 @@ def correlated_areas(
 
 
 def mean_areas(groups: Sequence[Areas]) -> Areas:
-    """Mean over groups of images that share no cluster, each read by an observer of its own.
+    """Mean over groups of images, each read by an observer that another group has trained.
+
+    Groups that train each other's observers depend on each other: without a signal both templates
+    follow the same chance, and both areas err alike. So the covariance is the mean of theirs, which
+    that of the mean cannot exceed, and an interval holds the area at least as often as it says.
 
     Raises
     ------
@@ -149,9 +153,11 @@ def mean_areas(groups: Sequence[Areas]) -> Areas:
     """
     if not groups:
         raise ObserverError("a mean of areas needs one group or more, got 0")
-    values = np.mean([group.values for group in groups], axis=0)
-    covariance = np.sum([group.covariance for group in groups], axis=0) / len(groups) ** 2
-    return Areas(values, covariance, sum(group.degrees_of_freedom for group in groups))
+    return Areas(
+        np.mean([group.values for group in groups], axis=0),
+        np.mean([group.covariance for group in groups], axis=0),
+        min(group.degrees_of_freedom for group in groups),
+    )
 
 
 def _scores(present: npt.ArrayLike, absent: npt.ArrayLike) -> tuple[Array, Array]:
