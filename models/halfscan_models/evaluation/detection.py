@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from halfscan_models.evaluation.errors import EvaluationError
+from halfscan_models.evaluation.lesions import projected_share
 from halfscan_models.evaluation.measures import Bar, Measure
 from halfscan_models.evaluation.stimuli import STIMULI, TASKS, Task
 from halfscan_models.evaluation.trials import ARMS, PLACES, Responses
@@ -45,6 +46,10 @@ class ObserverRow:
         Area of the network less that of the other.
     correct : dict of str to Bounded
         Share of correct forced choices by arm.
+    signal_kept, noise_kept : float
+        What the network leaves of its input's mean signal, and of the standard deviation of the
+        images without it, both along that signal: what is told apart stays the same where it
+        leaves equal shares.
     """
 
     sequence: str
@@ -55,6 +60,8 @@ class ObserverRow:
     over_standard: Bounded
     over_accelerated: Bounded
     correct: dict[str, Bounded]
+    signal_kept: float
+    noise_kept: float
 
 
 def patients_for(trials: int) -> int:
@@ -104,7 +111,8 @@ def observer_rows(
         for task in TASKS:
             seen = outputs[task.bank]
             present, absent = (seen[:, STIMULI.index(s)] for s in (task.present, task.absent))
-            rows.append(_row(sequence, task, _scores(present, absent, internal_noise, seed)))
+            halves = _scores(present, absent, internal_noise, seed)
+            rows.append(_row(sequence, task, halves, _kept(present, absent)))
     return rows
 
 
@@ -129,7 +137,20 @@ def _scores(
     return halves
 
 
-def _row(sequence: str, task: Task, halves: Sequence[tuple[Array, Array]]) -> ObserverRow:
+def _kept(present: Array, absent: Array) -> tuple[float, float]:
+    """Shares of signal and noise that the network leaves, along the signal of its input."""
+    signal = (present - absent).mean(axis=(1, 2))
+    along = signal[_ACCELERATED]
+    spread = [float(np.std(absent[arm] @ along)) for arm in (_NETWORK, _ACCELERATED)]
+    return projected_share(signal[_NETWORK], along), spread[0] / spread[1]
+
+
+def _row(
+    sequence: str,
+    task: Task,
+    halves: Sequence[tuple[Array, Array]],
+    kept: tuple[float, float],
+) -> ObserverRow:
     areas = mean_areas([_areas(*half) for half in halves])
     # A forced choice is between two patients: of one patient, both images have the same marrow.
     chosen = [(present, np.roll(absent, 1, axis=1)) for present, absent in halves]
@@ -149,6 +170,7 @@ def _row(sequence: str, task: Task, halves: Sequence[tuple[Array, Array]]) -> Ob
         areas.difference(_NETWORK, _STANDARD),
         areas.difference(_NETWORK, _ACCELERATED),
         correct,
+        *kept,
     )
 
 

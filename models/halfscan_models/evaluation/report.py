@@ -102,6 +102,7 @@ def _observer_table(rows: Sequence[ObserverRow]) -> list[str]:
     head = ["sequence", "task", *(f"AUC, {arm}" for arm in ARMS)]
     head += ["network less standard", "network less accelerated"]
     head += [f"correct choices [%], {arm}" for arm in ARMS]
+    head += ["signal kept", "noise kept"]
     lines = ["", "### Model observers, task by task", "", "| " + " | ".join(head) + " |"]
     lines.append("| --- | --- |" + " ---: |" * (len(head) - 2))
     return lines + ["| " + " | ".join(_observer_cells(row)) + " |" for row in rows]
@@ -116,6 +117,8 @@ def _observer_cells(row: ObserverRow) -> list[str]:
         str(row.over_standard),
         str(row.over_accelerated),
         *(f"{100 * c.value:.1f} ({100 * c.low:.1f} to {100 * c.high:.1f})" for c in correct),
+        f"{row.signal_kept:.2f}",
+        f"{row.noise_kept:.2f}",
     ]
 
 
