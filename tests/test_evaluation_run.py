@@ -308,6 +308,7 @@ def test_the_command_prints_and_writes_the_whole_table(
         (("--model", "no-such-model"), "halfscan: "),
         (("--quick", "--patients", "0"), "Invalid value for '--patients'"),
         (("--quick", "--trials", "79"), "Invalid value for '--trials'"),
+        (("--observed", "tra_t2"), "halfscan: observed must be some of sag_t2, sag_t2_fs, sag_t1"),
     ],
 )
 def test_wrong_options_are_one_line(arguments: tuple[str, ...], message: str) -> None:

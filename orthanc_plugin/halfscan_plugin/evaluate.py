@@ -34,6 +34,8 @@ CLEAN_CASES = ("derived_nifti2dicom_brain_t1", "ph_t5_se_nsa4_1024", "img_spine_
 @click.option("--patients", type=click.IntRange(min=1), help="Simulated patients; 31 by default.")
 @click.option("--trials", type=click.IntRange(min=80),
               help="Trials of each task of the model observers; 2000 by default.")  # fmt: skip
+@click.option("--observed", multiple=True, metavar="SEQUENCE",
+              help="Read by the model observers; sag_t2_fs by default; several times.")  # fmt: skip
 @click.option("--processes", type=click.IntRange(min=1), help="Processes; by default the cores.")
 @click.option("--quick", is_flag=True, help="Every measure on little: minutes, not accurate.")
 @click.option("--full", is_flag=True, help="Measure the memory on all 512 slices.")
@@ -47,6 +49,7 @@ def command(  # noqa: PLR0913 - options of a command
     weights: Path | None,
     patients: int | None,
     trials: int | None,
+    observed: tuple[str, ...],
     processes: int | None,
     quick: bool,
     full: bool,
@@ -63,7 +66,14 @@ def command(  # noqa: PLR0913 - options of a command
 
     try:
         settings = _settings(
-            model, weights, processes, patients=patients, trials=trials, quick=quick, full=full
+            model,
+            weights,
+            processes,
+            patients=patients,
+            trials=trials,
+            observed=observed,
+            quick=quick,
+            full=full,
         )
         given = list(given_sets(images, slices))
         skipped = [] if given else [f"real images: give --images PATH, or set {CASES}"]
@@ -84,6 +94,7 @@ def _settings(
     *,
     patients: int | None,
     trials: int | None,
+    observed: tuple[str, ...],
     quick: bool,
     full: bool,
 ) -> "EvaluationSettings":
@@ -101,6 +112,8 @@ def _settings(
         settings = replace(settings, patients=patients)
     if trials is not None:
         settings = replace(settings, trials=trials)
+    if observed:
+        settings = replace(settings, observed=observed)
     if full:
         settings = replace(settings, memory_slices=SLICES)
     return settings
