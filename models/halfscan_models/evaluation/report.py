@@ -28,11 +28,10 @@ def as_text(evaluation: Evaluation) -> str:
             lines.append("  " + "  ".join([*cells, measure.note]).rstrip())
     lines += ["", "Simulated Table 3 (SNR over the background), and the published ratio"]
     lines += [_snr_line(row) for row in evaluation.snr_rows]
-    lines += [
-        "",
-        "Model observers: area under the curve of standard, accelerated, network; network",
-    ]
-    lines.append("less standard, less accelerated; correct forced choices [%]")
+    lines += ["", "Model observers: AUC of standard, accelerated, network; network less standard,"]
+    lines.append(
+        "less accelerated; correct forced choices [%]; signal and noise that the network keeps"
+    )
     lines += ["  " + "  ".join(_observer_cells(row)) for row in evaluation.observer_rows]
     lines += ["", *(f"left out: {reason}" for reason in evaluation.skipped)]
     return "\n".join([*lines, _summary(evaluation)])
