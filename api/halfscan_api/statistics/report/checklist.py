@@ -1,8 +1,8 @@
 """What of four reporting guidelines this report holds, where, and what is missing.
 
 The numbers are those of STARD 2015 (diagnostic accuracy), of GRRAS (reliability and agreement)
-and, in `claim`, of CLAIM 2024 (artificial intelligence in imaging) with what STARD-AI adds; the
-items are told in our own words, and a judgement is made from what the study holds.
+and, in modules of their own, of CLAIM 2024 (`claim`) and STARD-AI 2025 (`stard_ai`); the items are
+told in our own words, and a judgement is made from what the study holds.
 
 References
 ----------
@@ -15,9 +15,10 @@ J Clin Epidemiol 2011;64:96-106. doi:10.1016/j.jclinepi.2010.03.002
 
 from dataclasses import dataclass
 
-from halfscan_api.statistics.report.claim import CLAIM, CLAIM_ITEMS, STARD_AI, STARD_AI_ITEMS
+from halfscan_api.statistics.report.claim import CLAIM, CLAIM_ITEMS
 from halfscan_api.statistics.report.facts import Facts
 from halfscan_api.statistics.report.methods import Tables
+from halfscan_api.statistics.report.stard_ai import STARD_AI, STARD_AI_ITEMS
 from halfscan_api.statistics.report.verdicts import (
     METHODS,
     Items,

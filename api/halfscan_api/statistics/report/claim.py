@@ -1,16 +1,9 @@
-"""Guidelines for studies of artificial intelligence: CLAIM 2024, and what STARD-AI adds.
-
-The numbers are those of CLAIM 2024; the items are told in our own words. STARD-AI keeps the items
-of STARD 2015 and adds items on data, on the index test that is a model, and on bias and fairness;
-they are listed here by what they are about, without the numbers of its list.
+"""CLAIM 2024: studies of artificial intelligence in medical imaging, 44 items, in our own words.
 
 References
 ----------
 Tejani AS, et al. Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 update.
 Radiol Artif Intell 2024;6:e240300. doi:10.1148/ryai.240300
-
-Sounderajah V, et al. The STARD-AI reporting guideline for diagnostic accuracy studies using
-artificial intelligence. Nat Med 2025;31:3283-3289. doi:10.1038/s41591-025-03953-8
 """
 
 from halfscan_api.statistics.report.facts import Facts
@@ -22,7 +15,6 @@ from halfscan_api.statistics.report.verdicts import (
     Status,
     Verdict,
     always,
-    blinded,
     cross_tables,
     dates,
     estimates,
@@ -30,7 +22,6 @@ from halfscan_api.statistics.report.verdicts import (
     for_authors,
     graded,
     hypotheses,
-    index_test,
     limitations,
     missing_data,
     no_reference,
@@ -38,11 +29,9 @@ from halfscan_api.statistics.report.verdicts import (
     precision,
     raters,
     sample_size,
-    variability,
 )
 
 CLAIM = "CLAIM 2024"
-STARD_AI = "STARD-AI 2025, beside STARD 2015"
 
 
 def _model(about: str) -> Judge:
@@ -73,7 +62,8 @@ def _robustness(facts: Facts, tables: Tables) -> Verdict:
     )
 
 
-def _failures(facts: Facts, tables: Tables) -> Verdict:
+def failure_analysis(facts: Facts, tables: Tables) -> Verdict:
+    """Judge whether errors are shown."""
     if not facts.frame.protocol.findings:
         return Verdict(Status.NOT_APPLICABLE, (), "The protocol asks for no findings.")
     if not any(row.n for row in tables["detection"].rows):
@@ -85,7 +75,8 @@ def _failures(facts: Facts, tables: Tables) -> Verdict:
     )
 
 
-def _acquisition(facts: Facts, tables: Tables) -> Verdict:
+def acquisition(facts: Facts, tables: Tables) -> Verdict:
+    """Judge what the headers of the series tell."""
     del tables
     noted, given = facts.with_parameters, facts.n_series
     gap = "" if given and noted == given else f"Headers were noted of {noted} of {given} series."
@@ -127,7 +118,7 @@ CLAIM_ITEMS: Items = (
     ("10", "Which part of the data was taken", flow),
     ("11", "How data were de-identified", always(("Methods: blinding", "Methods: participants"))),
     ("12", "How missing data were handled", missing_data),
-    ("13", "Image acquisition", _acquisition),
+    ("13", "Image acquisition", acquisition),
     ("14", "How the reference standard was made", no_reference),
     ("15", "Why this reference standard", no_reference),
     ("16", "Who annotated for the reference standard", no_reference),
@@ -153,7 +144,7 @@ CLAIM_ITEMS: Items = (
     ("36", "Who the patients were", for_authors("age, sex, symptoms, by group")),
     ("37", "Performance with its uncertainty", precision),
     ("38", "Diagnostic performance with its precision", cross_tables),
-    ("39", "Failure analysis", _failures),
+    ("39", "Failure analysis", failure_analysis),
     ("40", "Limitations", limitations),
     ("41", "What follows for practice", for_authors("the discussion")),
     (
@@ -170,19 +161,4 @@ CLAIM_ITEMS: Items = (
         for_authors("what can be had, where and under which licence"),
     ),
     ("44", "Funding and the role of the funders", for_authors("sources of support")),
-)
-
-STARD_AI_ITEMS: Items = (
-    ("data: source", "Where the test data come from, and from when", dates),
-    ("data: acquisition", "Devices and settings", _acquisition),
-    ("data: preparation", "Preparation before the model", _model("how images are prepared")),
-    ("data: parts", "Which data trained, tuned and tested the model", _external),
-    ("model: identity", "Name, version, intended use and input of the model", index_test),
-    ("model: use", "How people used its output in the study", blinded),
-    ("model: development", "How it was trained, or where that is told", _TRAINING),
-    ("evaluation: variability", "Performance by subgroup, reader and site", variability),
-    ("evaluation: robustness", "Robustness of what was shown", _robustness),
-    ("evaluation: failures", "Analysis of errors", _failures),
-    ("fairness", "Bias between groups of patients", for_authors("performance by group")),
-    ("openness", "Availability of model, code and data", for_authors("what can be had")),
 )
