@@ -63,10 +63,20 @@ from halfscan_stats.samplesize import (
     sample_size_noninferiority,
     sample_size_paired_t,
 )
+from halfscan_stats.signal_to_noise import (
+    RAYLEIGH_SD,
+    SignalToNoise,
+    SnrMethod,
+    snr_background,
+    snr_difference,
+    snr_noise_map,
+)
+from halfscan_stats.spread import SpreadTrend, spread_trend
 from halfscan_stats.wilcoxon import Wilcoxon, wilcoxon_signed_rank
 
 __all__ = [
     "ICC_FORMS",
+    "RAYLEIGH_SD",
     "AdjustedPValues",
     "Agreement",
     "BlandAltman",
@@ -93,6 +103,9 @@ __all__ = [
     "Result",
     "SampleSize",
     "Shapiro",
+    "SignalToNoise",
+    "SnrMethod",
+    "SpreadTrend",
     "StatsError",
     "Summary",
     "TestResult",
@@ -129,6 +142,10 @@ __all__ = [
     "sample_size_noninferiority",
     "sample_size_paired_t",
     "shapiro_wilk",
+    "snr_background",
+    "snr_difference",
+    "snr_noise_map",
+    "spread_trend",
     "summarize",
     "tango_interval",
     "tost_paired",

@@ -1,4 +1,9 @@
-"""Limits of agreement of two methods or readers on the same subjects (Bland & Altman)."""
+"""Limits of agreement of two methods or readers on the same subjects (Bland & Altman).
+
+Limits of the difference hold for every magnitude only where the spread of the differences does not
+grow with it. Where it does, measurements are compared by their ratio: limits are computed of the
+logarithms and transformed back.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +21,26 @@ from halfscan_stats.ratings import (
     ArrayLike,
     Codes,
     Numbers,
+    Pairs,
     check_level,
     cluster_codes,
     paired_numbers,
 )
 from halfscan_stats.result import Estimate, Interval, Reason
+from halfscan_stats.spread import SpreadTrend, spread_trend
 
 __all__ = ["BlandAltman", "bland_altman"]
 
 _LIMITS = ("1999", "1986", "exact")
+_SCALES = ("difference", "ratio", "by_spread")
+# Beyond its logarithm a ratio is no number of a computer any more.
+_LARGEST_LOG = 700.0
+# What is transformed back from the logarithms.
+_LOCATIONS = (
+    *("value", "interval", "lower", "lower_interval", "upper", "upper_interval"),
+    *("cluster_interval", "cluster_lower", "cluster_lower_interval"),
+    *("cluster_upper", "cluster_upper_interval"),
+)
 # Standard deviation over the largest measurement, below which there is only rounding left.
 _ROUNDING = 1e-12
 
@@ -36,11 +52,20 @@ class BlandAltman(Estimate):
     Parameters
     ----------
     method, n, n_given, value, interval, reason
-        See `Estimate`; the value is the mean difference, first minus second [their units].
+        See `Estimate`; the value is the mean difference, first minus second [their units]; on the
+        ratio scale the geometric mean of first over second.
+    scale : {"difference", "ratio"}
+        What value, limits and their intervals are of.
+    scale_reason : Reason or None
+        Why it is the difference although the spread grows with the mean: ``not_positive``.
+    trend : SpreadTrend or None
+        What decided the scale; None where it was fixed.
     sd : float or None
-        Standard deviation of the differences; None below 2 pairs.
+        Standard deviation of the differences (on the ratio scale of the differences of natural
+        logarithms, as are `se_limits` and `cluster_sd`); None below 2 pairs.
     lower, upper : float or None
-        Limits of agreement, value -/+ multiplier * sd.
+        Limits of agreement, value -/+ multiplier * sd; on the ratio scale value times
+        exp(-/+ multiplier * sd).
     lower_interval, upper_interval : Interval or None
         Their intervals.
     multiplier : float
@@ -61,6 +86,9 @@ class BlandAltman(Estimate):
         Why they are None although clusters were given.
     """
 
+    scale: str = "difference"
+    scale_reason: Reason | None = None
+    trend: SpreadTrend | None = None
     sd: float | None = None
     lower: float | None = None
     upper: float | None = None
@@ -79,7 +107,7 @@ class BlandAltman(Estimate):
 
     @property
     def bias(self) -> float | None:
-        """Mean difference: the value by its own name."""
+        """Mean difference, or geometric mean ratio: the value by its own name."""
         return self.value
 
 
@@ -91,6 +119,8 @@ def bland_altman(
     limits: str = "1999",
     level: float = 0.95,
     cluster: ArrayLike | None = None,
+    scale: str = "difference",
+    alpha: float = 0.05,
 ) -> BlandAltman:
     """Bias and limits of agreement, with intervals of all three.
 
@@ -111,17 +141,23 @@ def bland_altman(
         (subject,), the patient of each pair, where several share one; adds limits whose
         standard deviation is the one between plus the one within patients [4]_, and intervals of
         the jackknife over patients.
+    scale : {"difference", "ratio", "by_spread"}
+        Of the difference; of the ratio, by the limits of the logarithms transformed back [1]_ [2]_
+        [5]_; or whichever `spread_trend` asks for.
+    alpha : float
+        One-sided level of `spread_trend`.
 
     Returns
     -------
     BlandAltman
         Undefined answers: ``constant_difference`` beside limits without width; ``too_few`` with
-        one pair (its difference, no more) or none.
+        one pair (its difference, no more) or none; of the ratio ``not_positive`` where a
+        measurement is 0 or below, ``undefined`` where a ratio or a limit is no finite number.
 
     Raises
     ------
     StatsError
-        On a wrong shape, something that is no number, or an unknown kind of limits.
+        On a wrong shape, something that is no number, or an unknown kind of limits or scale.
 
     References
     ----------
@@ -133,27 +169,75 @@ def bland_altman(
        Optom Vis Sci 2015;92:e71-e80. doi:10.1097/OPX.0000000000000513
     .. [4] Bland JM, Altman DG. Agreement between methods of measurement with multiple
        observations per individual. J Biopharm Stat 2007;17:571-582. doi:10.1080/10543400701329422
+    .. [5] Euser AM, Dekker FW, le Cessie S. A practical approach to Bland-Altman plots and
+       variation coefficients for log transformed variables. J Clin Epidemiol 2008;61:978-982.
+       doi:10.1016/j.jclinepi.2007.11.003
     """
+    if scale not in _SCALES:
+        raise StatsError(f"scale must be one of {', '.join(_SCALES)}, got {scale!r}")
     if limits not in _LIMITS:
         raise StatsError(f"limits must be one of {', '.join(_LIMITS)}, got {limits!r}")
     if not (isinstance(multiplier, int | float) and 0 < multiplier < math.inf):
         raise StatsError(f"multiplier must be above 0 and finite, got {multiplier!r}")
     level, pairs = check_level(level), paired_numbers(x, y)
     check_magnitude(np.concatenate([pairs.x, pairs.y]))
-    differences = pairs.x - pairs.y
-    fields: dict[str, Any] = {
+    chosen, fields = _scale_of(pairs, scale, check_level(alpha, "alpha"))
+    fields |= {
         "method": f"Bland-Altman, bias -/+ {multiplier:g} SD; intervals of the limits: {limits}",
         "n": pairs.n,
         "n_given": pairs.n_given,
         "multiplier": float(multiplier),
+        "scale": chosen,
     }
+    differences = pairs.x - pairs.y
     largest = float(np.abs(np.concatenate([pairs.x, pairs.y])).max(initial=0.0))
+    if chosen == "ratio":
+        fields["method"] += "; of the logarithms, transformed back to the ratio"
+        if not _has_logarithm(pairs):
+            return BlandAltman(**fields, reason=Reason.NOT_POSITIVE)
+        differences = np.log(pairs.x) - np.log(pairs.y)
+        largest = max(1.0, float(np.abs(np.log([pairs.x, pairs.y])).max(initial=0.0)))
     fields |= _limits(differences, float(multiplier), limits, level, largest)
     if cluster is not None:
         codes, n_clusters = cluster_codes(cluster, pairs.kept)
         fields["n_clusters"] = n_clusters
         fields |= _clustered(differences, codes, n_clusters, float(multiplier), level)
-    return BlandAltman(**fields)
+    return BlandAltman(**_transformed_back(fields) if chosen == "ratio" else fields)
+
+
+def _scale_of(pairs: Pairs, scale: str, alpha: float) -> tuple[str, dict[str, Any]]:
+    """Give the scale, and what is to be said of the choice."""
+    if scale != "by_spread":
+        return scale, {}
+    trend = spread_trend(pairs.x, pairs.y, alpha=alpha)
+    fields: dict[str, Any] = {"trend": trend}
+    if not trend.grows:
+        return "difference", fields
+    if not _has_logarithm(pairs):
+        return "difference", {**fields, "scale_reason": Reason.NOT_POSITIVE}
+    return "ratio", fields
+
+
+def _has_logarithm(pairs: Pairs) -> bool:
+    return bool((pairs.x > 0).all() and (pairs.y > 0).all())
+
+
+def _transformed_back(fields: dict[str, Any]) -> dict[str, Any]:
+    """Turn differences of logarithms into ratios, with their limits and intervals."""
+    there = {name: fields[name] for name in _LOCATIONS if fields.get(name) is not None}
+    ends = [
+        end
+        for found in there.values()
+        for end in ((found.low, found.high) if isinstance(found, Interval) else (found,))
+    ]
+    if max(map(abs, ends), default=0.0) > _LARGEST_LOG:
+        return {**fields, **dict.fromkeys(there), "reason": Reason.UNDEFINED}
+    return fields | {
+        name: Interval(math.exp(found.low), math.exp(found.high), found.level)
+        if isinstance(found, Interval)
+        else math.exp(found)
+        for name, found in there.items()
+    }
 
 
 def _limits(

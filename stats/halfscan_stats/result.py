@@ -63,6 +63,8 @@ class Reason(StrEnum):
     """More observations than the method, or the search for a sample size, was made for."""
     NOT_REACHABLE = "not_reachable"
     """No finite sample gives what was asked for."""
+    NOT_POSITIVE = "not_positive"
+    """A measurement is 0 or below: it has no logarithm, and no ratio."""
     PAIRS_UNKNOWN = "pairs_unknown"
     """Only the discordant pairs were given, not how many pairs there are."""
 

@@ -33,6 +33,7 @@ REASONS = {
     "singular": "a matrix of the fit has no inverse",
     "unbounded": "the denominator is zero: there is no upper limit",
     "too_many": "more observations than the approximation, or the search for a size, was made for",
+    "not_positive": "a measurement is 0 or below: it has no logarithm, and no ratio",
     "pairs_unknown": "only the discordant pairs are known",
     "not_reachable": "no finite sample gives what was asked for",
     "no_reference_standard": "the study has no reference standard: MRMC needs one (truth_reader)",
