@@ -15,11 +15,13 @@ from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from sqlalchemy import select
 
 from api_study import STUDIES, start_study
 from api_support import Api, json_of
 from figure_support import NASTY, ask, fill, nasty_protocol, texts_of
 from halfscan_api.errors import InvalidRequest
+from halfscan_api.measurements.tables import Measurement
 from halfscan_api.readings.tables import AnswerKind
 from halfscan_api.statistics import agreement, detection, equivalence
 from halfscan_api.statistics.agreeing import KappaRow
@@ -230,13 +232,89 @@ def test_limits_of_agreement_are_those_of_the_values(sqlite_api: Api) -> None:
             assert lines == pytest.approx(sorted([0, bias, bias - half, bias + half]))
 
 
+def _set_snr(api: Api, study: int, spread: dict[str, float], lowest: float = 20.0) -> None:
+    """Give psoas an SNR whose difference between readers grows with it, by arm."""
+    with api.database.write() as session:
+        rows = session.scalars(
+            select(Measurement).where(
+                Measurement.study_id == study,
+                Measurement.region == "psoas",
+            )
+        ).all()
+        readers = sorted({row.reader_id for row in rows})
+        cases = sorted({row.case_id for row in rows})
+        for row in rows:
+            place = cases.index(row.case_id)
+            share = spread.get(row.arm, 0.0) * (1 if place % 2 else -1)
+            row.snr = lowest + 10 * place
+            if row.reader_id == readers[0]:
+                row.snr += 0.5 * (1 if place % 4 > 1 else -1) + share * row.snr
+        bump(session, study)
+
+
+@pytest.mark.parametrize("growing", ["standard", "accelerated"])
+def test_the_ratio_stands_in_both_arms_where_the_spread_grows_in_one(
+    sqlite_api: Api, growing: str
+) -> None:
+    study = fill(sqlite_api, cases=16, readers=("r1", "r2", "r3"))
+    _set_snr(sqlite_api, study, {growing: 0.2})
+    ends = []
+    for options in ({}, {"reader": "r2", "other_reader": "r1"}, {"other_reader": "r3"}):
+        with drawn(sqlite_api, study, "bland-altman", **options) as (picture, session):
+            frame = frame_of(session, study)
+            snr = snr_values(session, frame)
+            names = [options.get("reader", "r1"), options.get("other_reader", "r2")]
+            who = [next(one for one in frame.readers if one.name == name) for name in names]
+            for axes, arm in zip(picture.figure.axes, frame.protocol.arm_names, strict=False):
+                first, second = (snr.of("sag_t1", "psoas", one.id, arm) for one in who)
+                points = np.asarray(axes.collections[0].get_offsets(), float)
+                assert points[:, 1] == pytest.approx(first / second)
+                logs = np.log(first / second)
+                middle, half = logs.mean(), 1.96 * logs.std(ddof=1)
+                lines = sorted(float(np.asarray(line.get_ydata())[0]) for line in axes.lines)
+                expected = np.exp([0, middle, middle - half, middle + half])
+                assert lines == pytest.approx(sorted(expected))
+                said = " ".join(text.get_text() for text in axes.texts)
+                assert f"ratio {number(float(np.exp(middle)))}" in said
+                assert axes.get_yscale() == "log"
+                ends.append((*axes.get_xlim(), *axes.get_ylim()))
+                (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+                assert ((points > (left, low)) & (points < (right, high))).all()
+            assert "one-sided level 0.05, over the number of pairs of readers" in picture.caption
+    assert len(ends) == 6
+    assert ends == [pytest.approx(ends[0])] * 6
+
+
+def test_without_a_growing_spread_both_arms_show_differences_on_the_same_axes(
+    sqlite_api: Api,
+) -> None:
+    study = fill(sqlite_api, cases=16)
+    _set_snr(sqlite_api, study, {})
+    with drawn(sqlite_api, study, "bland-altman") as (picture, _):
+        one, other = picture.figure.axes[:2]
+        assert one.get_yscale() == other.get_yscale() == "linear"
+        assert (one.get_xlim(), one.get_ylim()) == (other.get_xlim(), other.get_ylim())
+        assert "has no ratio" not in picture.caption
+
+
+def test_a_value_without_a_logarithm_keeps_the_difference_and_that_is_said(
+    sqlite_api: Api,
+) -> None:
+    study = fill(sqlite_api, cases=16)
+    _set_snr(sqlite_api, study, {"standard": 0.2}, lowest=0.0)
+    with drawn(sqlite_api, study, "bland-altman") as (picture, _):
+        assert [axes.get_yscale() for axes in picture.figure.axes[:2]] == ["linear", "linear"]
+        assert "a value at or below 0 has no ratio" in picture.caption
+        assert picture.caption.endswith("shown: Psoas.")
+
+
 def test_readers_of_a_bland_altman_plot_can_be_chosen(sqlite_api: Api) -> None:
     study = fill(sqlite_api, cases=3, readers=("r1", "r2", "r3"))
     for options, expected in (
-        ({}, "r1 minus r2"),
-        ({"reader": "r3"}, "r3 minus r1"),
-        ({"other_reader": "r1"}, "r2 minus r1"),
-        ({"reader": "r2", "other_reader": "r3"}, "r2 minus r3"),
+        ({}, "r1 against r2"),
+        ({"reader": "r3"}, "r3 against r1"),
+        ({"other_reader": "r1"}, "r2 against r1"),
+        ({"reader": "r2", "other_reader": "r3"}, "r2 against r3"),
     ):
         with drawn(sqlite_api, study, "bland-altman", **options) as (picture, _):
             assert expected in picture.title
