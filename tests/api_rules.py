@@ -4,8 +4,9 @@ import re
 
 BLINDED = "/api/v1/blinded/<code>/dicom-web"
 IMAGE = "/studies/<study>/series/<series>/instances/<instance>"
+NOISE = "/api/v1/studies/<int:study_id>/cases/<pseudonym>/noise-series/<arm>/<sequence>/<role>"
 # Letters: service, coordinator, statistician, reader, admin; "public" needs no token.
-# "@" is BLINDED, "~" is IMAGE.
+# "@" is BLINDED, "~" is IMAGE, "%" is NOISE.
 _TABLE = """
 public  GET    /
 public  GET    /healthz
@@ -51,6 +52,8 @@ s c a   POST   /api/v1/studies/<int:study_id>/cases
 s c t a GET    /api/v1/studies/<int:study_id>/cases
 s c t a GET    /api/v1/studies/<int:study_id>/cases/<pseudonym>
 s c a   PUT    /api/v1/studies/<int:study_id>/cases/<pseudonym>/series/<arm>/<sequence>
+s c a   PUT    %
+c a     POST   %/withdraw
 c a     POST   /api/v1/studies/<int:study_id>/cases/<pseudonym>/exclude
 c a     POST   /api/v1/studies/<int:study_id>/cases/<pseudonym>/readmit
 c a     POST   /api/v1/studies/<int:study_id>/enrolment
@@ -103,6 +106,7 @@ r       POST   /api/v1/readings/<code>/complete
 r       POST   /api/v1/readings/<code>/amend
 r       POST   /api/v1/readings/<code>/measurements
 c a     POST   /api/v1/studies/<int:study_id>/measurements/transfer
+c a     POST   /api/v1/studies/<int:study_id>/measurements/noise
 
 r       POST   @/studies
 r       POST   @/studies/<study>
@@ -141,7 +145,7 @@ def _rules() -> dict[tuple[str, str], frozenset[str]]:
     rules = {}
     for line in filter(None, _TABLE.splitlines()):
         *who, method, short = line.split()
-        route = short.replace("@", BLINDED).replace("~", IMAGE)
+        route = short.replace("@", BLINDED).replace("~", IMAGE).replace("%", NOISE)
         roles = [] if who == ["public"] else [_ROLES[letter] for letter in who]
         rules[method, route] = frozenset(roles)
     return rules

@@ -33,6 +33,7 @@ pytest_plugins = ["api_fixtures"]
 # Columns that a CHECK restricts: a value, and another one.
 CHOICES = {
     "study_case.kind": ("study", "training"),
+    "noise_series.role": ("repeat", "noise_map"),
     "reading_session.kind": ("reading", "repeat"),
     "reading.state": ("complete", "withdrawn"),
     "measurement.source": ("viewer", "geometry"),
@@ -50,6 +51,8 @@ def play(api: Api) -> Play:
     api.post(f"/{row['id']}/outcome", done(api.must_claim(), derived_series_instance_uid=derived))
     start_study(api, name="other", cases=1, readers=("x1",))
     play = start_study(api, cases=2, training=1, repeat_sessions=1, repeat_cases=1)
+    noise = {"series_instance_uid": "1.2.3.4", "study_instance_uid": "1.2.3"}
+    play.run("PUT", "/cases/P01/noise-series/standard/sag_t1/repeat", noise)
     for reader in ("r1", "r2"):
         play.read_session(reader, 0)
         play.read_session(reader, 1)

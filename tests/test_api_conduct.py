@@ -159,15 +159,15 @@ def test_sizes_of_the_regions_as_drawn(api: Api) -> None:
     play = start_study(api, cases=3, washout_days=0)
     read(play, "r1", 0, 60)
     read(play, "r1", 1, 60)
-    found = rows_of(api, play.study_id, "snr", "region_size")
+    found = rows_of(api, play.study_id, "snr", "size")
     assert {(row["item"], row["reader"], row["arm"]) for row in found} == {
         (item, "r1", arm) for item in ("psoas", "background") for arm in ("standard", "accelerated")
     }
     for row in found:
         area = row["area_mm2"]
         assert (area["mean"], area["sd"], area["minimum"], area["n"]) == (25.0, 0.0, 25.0, 3)
-        assert (row["pixels"]["n"], row["pixels"]["reason"]) == (0, "too_few")
+        assert (row["n_pixels"]["n"], row["n_pixels"]["reason"]) == (0, "too_few")
     told = page(api, play.study_id, "snr")
-    assert "Sizes of the regions on Sagittal T1 images" in told
+    assert "Size of the regions on Sagittal T1 images" in told
     assert "25.0 \N{PLUS-MINUS SIGN} 0.0" in told
-    assert "What this ratio cannot tell" in told
+    assert "What this ratio to the background cannot tell" in told

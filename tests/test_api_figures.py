@@ -24,7 +24,7 @@ from halfscan_api.readings.tables import AnswerKind
 from halfscan_api.statistics import agreement, detection, equivalence
 from halfscan_api.statistics.agreeing import KappaRow
 from halfscan_api.statistics.counts import ValueCounts
-from halfscan_api.statistics.figures import canvas, catalogue, forest, likert
+from halfscan_api.statistics.figures import canvas, catalogue, forest, likert, limits
 from halfscan_api.statistics.figures.canvas import Picture
 from halfscan_api.statistics.figures.catalogue import FIGURES, FigureName, FigureQuery
 from halfscan_api.statistics.figures.sheet import scale_of
@@ -400,6 +400,27 @@ def test_differences_stand_against_their_margins(sqlite_api: Api) -> None:
             extents = [text.get_window_extent() for text in beside]
             for one, other in combinations(extents, 2):
                 assert not one.overlaps(other)
+
+
+def test_ratios_in_all_arms_of_a_region_where_the_spread_grows_in_one() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.uniform(40, 400, 40)
+    grows = [truth, truth * rng.lognormal(0, 0.2, 40)]
+    even = [truth, truth + rng.normal(0, 5, 40)]
+    both = list(limits._of_region("Psoas", {"standard": even, "accelerated": grows}))
+    assert [panel.answer.scale for panel in both] == ["ratio", "ratio"]
+    assert both[1].apart == pytest.approx(grows[0] / grows[1])
+    assert (both[0].nothing, both[0].arm) == (1.0, "standard")
+    neither = list(limits._of_region("Psoas", {"standard": even, "accelerated": even}))
+    assert [panel.answer.scale for panel in neither] == ["difference", "difference"]
+    # A value of 0 has no ratio: differences in all arms.
+    zero = [np.append(grows[0], 0.0), np.append(grows[1], 1.0)]
+    kept = list(limits._of_region("Psoas", {"standard": zero, "accelerated": grows}))
+    assert [panel.answer.scale for panel in kept] == ["difference", "difference"]
+    # Both panels of a region have the same axes.
+    across, up = limits._ends(both, "Psoas")
+    assert min(across) <= min(panel.means.min() for panel in both)
+    assert max(up) >= max(panel.apart.max() for panel in both)
 
 
 def test_too_much_for_a_figure_is_said(sqlite_api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ def calls(play: Play, reason: str) -> Iterator[tuple[str, str, dict[str, object]
     yield "PUT", f"{play.url}/protocol", {"protocol": protocol, "reason": reason}
     yield "POST", f"{play.url}/cases/P01/exclude", {"reason": reason}
     yield "POST", f"{play.url}/cases/P01/readmit", {"reason": reason}
+    noise = f"{play.url}/cases/P01/noise-series/standard/sag_t1/repeat"
+    yield "POST", f"{noise}/withdraw", {"reason": reason}
     yield "POST", f"{play.url}/readers/r2/token", {"reason": reason}
     yield "POST", f"/api/v1/sessions/{session}/override", {"reason": reason}
     yield "POST", "/api/v1/tokens/1/revoke", {"reason": reason}

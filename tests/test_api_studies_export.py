@@ -29,6 +29,8 @@ def played(api: Api) -> Play:
     )
     api.post(f"/{row['id']}/outcome", outcome)
     play = start_study(api, cases=3, training=1, repeat_sessions=1, repeat_cases=1)
+    noise = {"series_instance_uid": "1.2.3.4", "study_instance_uid": "1.2.3"}
+    play.run("PUT", "/cases/P01/noise-series/standard/sag_t1/noise_map", noise)
     values = iter(range(10_000))
     for number in (0, 1):
         play.read_session("r1", number, lambda reading: answered(reading, lambda *_: next(values)))

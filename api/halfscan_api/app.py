@@ -30,6 +30,7 @@ from halfscan_api.state import State, attach
 from halfscan_api.statistics import routes as statistics
 from halfscan_api.statistics.figures import routes as figures
 from halfscan_api.statistics.report import routes as report
+from halfscan_api.studies import noise_routes as noise_series
 from halfscan_api.studies import record_routes as study_records
 from halfscan_api.studies import routes as studies
 from halfscan_api.tokens import routes as tokens
@@ -73,6 +74,7 @@ def create_app(settings: Settings, *, clock: Clock = utc_now) -> APIFlask:
     app.register_blueprint(inspections.blueprint, url_prefix="/api/v1/inspections")
     app.register_blueprint(tokens.blueprint, url_prefix="/api/v1")
     app.register_blueprint(studies.blueprint, url_prefix="/api/v1/studies")
+    app.register_blueprint(noise_series.blueprint, url_prefix="/api/v1/studies")
     app.register_blueprint(study_records.blueprint, url_prefix="/api/v1/studies")
     app.register_blueprint(
         enrolment.blueprint, url_prefix="/api/v1/studies/<int:study_id>/enrolment"

@@ -20,7 +20,7 @@ from pydicom.datadict import tag_for_keyword
 
 from halfscan_api.archive import Archive, ArchivedSeries, DicomJson, SeriesIdentity
 from halfscan_api.errors import HalfscanError
-from halfscan_api.studies.tables import CaseSeries
+from halfscan_api.studies.tables import CaseSeries, NoiseSeries
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -203,6 +203,13 @@ class SourceSeries:
         """Read the values of a frame as a viewer shows them: rescaled where that is shown."""
         return self._shown(frame, self.stored(frame))
 
+    def rescaled(self, frame: Frame) -> npt.NDArray[np.float64]:
+        """Read the values of a frame in the unit that its header gives them, shown or not.
+
+        Two series may store one unit with different slopes.
+        """
+        return self.stored(frame).astype(np.float64) * frame.slope + frame.intercept
+
     def _shown(self, frame: Frame, stored: Pixels) -> npt.NDArray[np.float64]:
         values = stored.astype(np.float64)
         return values * frame.slope + frame.intercept if self.shows_rescale else values
@@ -242,7 +249,7 @@ class SourceCache:
         return read
 
 
-def identity_of(row: CaseSeries) -> SeriesIdentity:
+def identity_of(row: CaseSeries | NoiseSeries) -> SeriesIdentity:
     """Tell what a study has written down of a series of a case, to find it in the archive."""
     return SeriesIdentity(
         row.series_instance_uid, row.study_instance_uid, orthanc_id=row.orthanc_series_id

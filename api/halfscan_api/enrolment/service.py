@@ -34,7 +34,7 @@ from halfscan_api.studies.service import (
     protocol_of,
     trail_of,
 )
-from halfscan_api.studies.tables import CaseKind, CaseSeries, Study, StudyCase
+from halfscan_api.studies.tables import CaseKind, CaseSeries, NoiseSeries, Study, StudyCase
 
 
 @dataclass(slots=True)
@@ -164,10 +164,12 @@ def _put(
 def _plan(cases: Sequence[StudyCase], paired: Paired, protocol: Protocol) -> _Plan:
     """Hold the pairs against what the study has."""
     plan = _Plan(left_out=list(paired.left_out), arms=paired.arms)
+    noise = {row.series_instance_uid: (case, row) for case in cases for row in case.noise_series}
     places = {row.series_instance_uid: (case, row) for case in cases for row in case.series}
     pairs = []
     for one in paired.pairs:
-        reason = next(filter(None, (_misplaced(series, places) for series in one.both)), None)
+        reasons = (_tells_noise(series, noise) or _misplaced(series, places) for series in one.both)
+        reason = next(filter(None, reasons), None)
         if reason is None:
             pairs.append(one)
         else:
@@ -187,6 +189,16 @@ def _plan(cases: Sequence[StudyCase], paired: Paired, protocol: Protocol) -> _Pl
         return plan
     _sort_out(plan, pairs, paired.contested, protocol)
     return plan
+
+
+def _tells_noise(
+    candidate: Candidate, noise: Mapping[str, tuple[StudyCase, NoiseSeries]]
+) -> str | None:
+    """Say whose noise a series tells, since it can stand for no arm then."""
+    if candidate.uid not in noise:
+        return None
+    case, row = noise[candidate.uid]
+    return f"it is the {row.role} of {row.arm}/{row.sequence} of the case {case.pseudonym}"
 
 
 def _misplaced(

@@ -33,6 +33,8 @@ MIN_POINTS, MAX_POINTS = 3, 1000
 _AXES_TOLERANCE = 0.5
 # How far a point may lie off the image, relative to the slice thickness.
 _PLANE_TOLERANCE = 0.5
+# How far the corners of two images on one grid may lie apart, relative to the size of a pixel.
+_GRID_TOLERANCE = 0.05
 _EPSILON = 1e-9
 
 
@@ -114,14 +116,8 @@ def measure(geometry: Geometry, frame: Frame, values: npt.NDArray[np.float64]) -
         It is no region, does not lie on the image, or holds fewer than two pixel centres.
     """
     points = in_plane(geometry, frame)
-    mask, area = _inside(geometry.kind, points, frame)
+    mask, area = _mask_of(geometry.kind, points, frame)
     inside = values[mask]
-    if inside.size < MIN_PIXELS:
-        height, width = frame.spacing_mm
-        raise UnusableGeometry(
-            f"a region must hold at least {MIN_PIXELS} pixel centres, got {inside.size}: "
-            f"its area is {area:.3g} mm2, that of a pixel {height * width:.3g} mm2"
-        )
     return RegionValues(
         mean=float(inside.mean()),
         sd=float(inside.std(ddof=1)),
@@ -131,6 +127,39 @@ def measure(geometry: Geometry, frame: Frame, values: npt.NDArray[np.float64]) -
             [round(value, 4) for value in one] for one in to_patient(points, frame).tolist()
         ],
     )
+
+
+def pixels_inside(geometry: Geometry, frame: Frame) -> Mask:
+    """Tell which pixels of an image lie inside a region.
+
+    Returns
+    -------
+    ndarray of bool, shape (row, column)
+
+    Raises
+    ------
+    UnusableGeometry
+        As `measure` does.
+    """
+    mask, _ = _mask_of(geometry.kind, in_plane(geometry, frame), frame)
+    return mask
+
+
+def same_grid(one: Frame, other: Frame) -> bool:
+    """Tell whether the pixels of two images lie at the same places of one frame of reference."""
+    if not one.frame_of_reference_uid or (
+        one.frame_of_reference_uid != other.frame_of_reference_uid
+    ):
+        return False
+    if (one.rows, one.columns) != (other.rows, other.columns):
+        return False
+    corners = np.array([[0, 0], [one.columns, 0], [0, one.rows], [one.columns, one.rows]], float)
+    places = [
+        to_patient(corners * (frame.spacing_mm[1], frame.spacing_mm[0]), frame)
+        for frame in (one, other)
+    ]
+    apart = np.linalg.norm(places[0] - places[1], axis=1)
+    return bool(apart.max() <= _GRID_TOLERANCE * min(one.spacing_mm))
 
 
 def check_points(kind: Kind, count: int) -> None:
@@ -215,6 +244,19 @@ def as_json(values: RegionValues, kind: Kind, frame_of_reference_uid: str) -> Ma
 
 def _distance(point: Points, frame: Frame) -> float:
     return abs(float((point - frame.position) @ frame.normal))
+
+
+def _mask_of(kind: Kind, points: Points, frame: Frame) -> tuple[Mask, float]:
+    """Which pixel centres lie inside, at least two, and the area [mm2]."""
+    mask, area = _inside(kind, points, frame)
+    n_pixels = int(mask.sum())
+    if n_pixels < MIN_PIXELS:
+        height, width = frame.spacing_mm
+        raise UnusableGeometry(
+            f"a region must hold at least {MIN_PIXELS} pixel centres, got {n_pixels}: "
+            f"its area is {area:.3g} mm2, that of a pixel {height * width:.3g} mm2"
+        )
+    return mask, area
 
 
 def _inside(kind: Kind, points: Points, frame: Frame) -> tuple[Mask, float]:

@@ -11,12 +11,14 @@ from halfscan_api.auth import Role, caller, requires
 from halfscan_api.blinded.answers import source_cache, viewing
 from halfscan_api.blinded.service import ImagesNotFound
 from halfscan_api.idempotency import Answer, ChangeHeaders, etag, write_once
-from halfscan_api.measurements import transfer
+from halfscan_api.measurements import noise, transfer
 from halfscan_api.measurements.regions import measure_all
 from halfscan_api.measurements.schemas import (
     MeasuredOut,
     MeasurementOut,
     NewRegions,
+    NoiseMeasured,
+    NoiseRequest,
     Transfer,
     Transferred,
 )
@@ -110,6 +112,33 @@ def transfer_regions(study_id: int, json_data: Transfer) -> Transferred:
         trail = trail_of(session, study, caller().actor(), state().clock())
         note_look(trail, study, "measurements/transfer")
     log.info("regions_transferred", study=study_id, measured=done.measured)
+    return done
+
+
+@blueprint.post("/studies/<int:study_id>/measurements/noise")
+@requires(Role.COORDINATOR)
+@blueprint.input(NoiseRequest)
+@blueprint.output(NoiseMeasured)
+@blueprint.doc(responses={404: "There is no such study", 503: "The archive does not answer"})
+def measure_noise(study_id: int, json_data: NoiseRequest) -> NoiseMeasured:
+    """Measure the SNR of complete readings' regions on repeats and noise maps.
+
+    These are the series that the case has with such a role, in the arm and sequence of the
+    reading. Readers see nothing of it; a repeated call measures only what is new.
+    """
+    done = noise.measure_noise(
+        study_id,
+        json_data.readings,
+        cache=source_cache(),
+        actor=caller().actor(),
+        now=state().clock(),
+    )
+    # The answer names readings with their arms.
+    with state().database.write() as session:
+        study = get_study(session, study_id)
+        trail = trail_of(session, study, caller().actor(), state().clock())
+        note_look(trail, study, "measurements/noise")
+    log.info("noise_measured", study=study_id, measured=done.measured)
     return done
 
 

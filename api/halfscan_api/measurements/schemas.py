@@ -140,6 +140,24 @@ class NotTransferred(Output):
     reason: str
 
 
+class NoiseRequest(Transfer):
+    """Of which readings to measure the noise."""
+
+
+class NoiseNotMeasured(NotTransferred):
+    """A region whose noise could not be measured, and why."""
+
+    method: Annotated[str, Field(description="difference or noise_map")]
+
+
+class NoiseMeasured(Output):
+    """What was measured on repeats and noise maps."""
+
+    measured: int
+    unchanged: Annotated[int, Field(description="Regions that were measured before.")]
+    left_out: list[NoiseNotMeasured]
+
+
 class Transferred(Output):
     """What a transfer did."""
 

@@ -102,6 +102,8 @@ def put_measurement(
     row.source = measured.source.value
     row.geometry = dict(measured.geometry) if measured.geometry is not None else None
     row.sop_instance_uid, row.frame_number = measured.sop_instance_uid, measured.frame_number
+    # Of another place it would be another one.
+    row.noise = None
     row.saved_at = now
 
 

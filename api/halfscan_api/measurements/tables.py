@@ -52,3 +52,6 @@ class Measurement(AnswerOfReading, Base):
     geometry: Mapped[dict[str, Any] | None] = mapped_column(Json)
     sop_instance_uid: Mapped[str | None] = mapped_column(String(64))
     frame_number: Mapped[int | None] = mapped_column(Integer)
+    # SNR by other ways than the background, once the reading is complete: method -> SNR, signal,
+    # noise, pixels, and the series that told the noise.
+    noise: Mapped[dict[str, Any] | None] = mapped_column(Json)

@@ -21,7 +21,7 @@ READING_COLUMNS = (
 CHOICE_COLUMNS = ("value", "saved_at")
 MEASUREMENT_COLUMNS = (
     *("transferred", "mean", "sd", "area_mm2", "n_pixels", "snr", "source", "geometry"),
-    *("sop_instance_uid", "frame_number", "saved_at"),
+    *("sop_instance_uid", "frame_number", "noise", "saved_at"),
 )
 
 

@@ -17,7 +17,7 @@ from halfscan_api.statistics.adjusting import (
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import DifferenceQuery
 from halfscan_api.statistics.results import NOTHING, number, p_text, with_interval, words_of
-from halfscan_api.studies.protocol import EndpointKind
+from halfscan_api.studies.protocol import EndpointKind, EndpointRole
 from halfscan_stats import PairedChoice, Reason, Summary, choose_paired_test, summarize
 from halfscan_stats.result import Result
 
@@ -97,16 +97,21 @@ class Draft:
 
 
 def difference_rows(
-    frame: Frame, drafts: Sequence[Draft], options: DifferenceQuery, kind: EndpointKind
+    frame: Frame, drafts: Sequence[Draft], options: DifferenceQuery, kind: EndpointKind | None
 ) -> list[DifferenceRow]:
-    """Test every draft, and adjust the p-values: give the whole table, whatever is shown of it."""
+    """Test every draft, and adjust the p-values: give the whole table, whatever is shown of it.
+
+    Without a `kind` no endpoint declares them: all are exploratory.
+    """
     alpha = options.alpha or frame.protocol.alpha
     tested = [_tested(frame, draft, options, alpha) for draft in drafts]
     raw = [
         RawTest(
             (draft.item, draft.level, draft.place),
             choice.p_value,
-            role=role_of_difference(frame.protocol, kind, [draft.item], draft.place),
+            role=EndpointRole.EXPLORATORY
+            if kind is None
+            else role_of_difference(frame.protocol, kind, [draft.item], draft.place),
         )
         for draft, (_, _, choice) in zip(drafts, tested, strict=True)
     ]

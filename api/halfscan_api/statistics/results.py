@@ -188,7 +188,9 @@ def _said(value: object) -> Iterator[tuple[str, str]]:
         for name in _names(type(value)):
             inner = getattr(value, name)
             if isinstance(inner, str):
-                if name == "method" or _is_reason(name):
+                # Of a row, `method` is a name among others, and no sentence.
+                is_method = name == "method" and not hasattr(value, "kind")
+                if is_method or _is_reason(name):
                     yield name, str(inner)
             elif inner is not None:
                 yield from _said(inner)

@@ -1,14 +1,14 @@
-"""Table 3 for each sequence: signal-to-noise ratio by region, reader and arm, and its agreement."""
+"""Table 3 for each sequence: signal-to-noise ratio by region, reader and arm, and its agreement.
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+Beside the ratio to the background, which the reference study published, stand those by a repeated
+series and by a noise map, where cases have them.
+"""
 
-import numpy as np
-from sqlalchemy import select
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
 from sqlalchemy.orm import Session
 
-from halfscan_api.measurements.tables import Measurement
 from halfscan_api.statistics.agreeing import IccRow, agreement_text
 from halfscan_api.statistics.agreement import reader_iccs
 from halfscan_api.statistics.differing import (
@@ -25,53 +25,34 @@ from halfscan_api.statistics.differing import (
 )
 from halfscan_api.statistics.frame import Frame, sequences_of
 from halfscan_api.statistics.options import SnrQuery
-from halfscan_api.statistics.results import NOTHING, Cell, Grid, Line, Table, number
-from halfscan_api.statistics.values import SnrValues, snr_values
+from halfscan_api.statistics.region_sizes import NOTE as SIZE_NOTE
+from halfscan_api.statistics.region_sizes import SizeRow, size_grid, size_rows
+from halfscan_api.statistics.results import Cell, Grid, Line, Table
+from halfscan_api.statistics.values import SnrValues, noise_snr_values, snr_values
 from halfscan_api.studies.protocol import EndpointKind, Region, RegionRole
-from halfscan_stats import Summary, summarize
+from halfscan_stats import RAYLEIGH_SD, SnrMethod
 
-
-@dataclass(frozen=True, slots=True)
-class RegionSizeRow:
-    """How large a reader drew a region in an arm.
-
-    Attributes
-    ----------
-    kind : str
-        ``region_size``.
-    item, label : str
-        Region.
-    place : str
-        Sequence.
-    reader, arm : str
-    area_mm2, pixels : Summary
-        Of the measurements that say so, one a case.
-    """
-
-    item: str
-    label: str
-    place: str
-    reader: str
-    arm: str
-    area_mm2: Summary
-    pixels: Summary
-    kind: str = "region_size"
-
-
-Row = DifferenceRow | IccRow | RegionSizeRow
-
+METHOD_LABELS = {
+    SnrMethod.BACKGROUND: "Background",
+    SnrMethod.DIFFERENCE: "Difference of two acquisitions",
+    SnrMethod.NOISE_MAP: "Noise map",
+}
 NOTES = (
-    (
-        "What this ratio cannot tell: parallel imaging makes the noise differ from place to place, "
-        "so that the background says little of the tissue; in a magnitude image the SD of the "
-        "background is 0.655 of the noise; and filters, denoising and deep-learning reconstruction "
-        "take more noise from the background than from tissue. The ratio of such images is no "
-        "measure of what was gained (Dietrich et al. 2007)."
-    ),
-    ("Sizes of the regions: of the measurements that state them, mean, SD and range."),
     (
         "SNR: mean signal of the region over the standard deviation of the noise region of the "
         "same sequence, as each reader measured them."
+    ),
+    (
+        "What this ratio to the background cannot tell: how much noise there is in the region. "
+        "Parallel imaging makes noise differ from place to place (geometry factor), and least of "
+        "it may lie in the background. Filters and denoisers take more of the SD out of the "
+        "background than out of tissue, so that the ratio overstates what they gain. In magnitude "
+        "images of one coil the background's SD is "
+        f"{RAYLEIGH_SD:.3f} of that of the noise (Rayleigh distribution), and the ratio, which is "
+        f"not corrected, {1 / RAYLEIGH_SD:.2f} times the SNR; several coils have other factors. "
+        "Dietrich et al. 2007 (doi:10.1002/jmri.20969), Reeder et al. 2005 "
+        "(doi:10.1002/mrm.20636). A difference of this ratio between protocols is therefore no "
+        "proof of a difference of SNR."
     ),
     (
         "ICC(A,1): two-way, absolute agreement, single reader. Pooled over the protocols (as the "
@@ -80,6 +61,41 @@ NOTES = (
         "between cases."
     ),
 )
+
+
+METHOD_NOTES = {
+    SnrMethod.DIFFERENCE: (
+        "SNR by difference: mean of half the sum of two acquisitions over the SD of their "
+        "difference / sqrt(2), in the pixels of the region as the reader placed it, where a case "
+        "has a repeated series in the arm (Reeder et al. 2005; NEMA MS 1). Movement between the "
+        "two counts as noise. Of a denoised series it is the noise that is left: detail that was "
+        "lost with it is no noise, and shows in no SNR."
+    ),
+    SnrMethod.NOISE_MAP: (
+        "SNR by noise map: mean signal over the mean of the map in the pixels of the region, where "
+        "a case has a noise map in the arm. It is as good as the map."
+    ),
+}
+EXPLORATORY_NOTE = (
+    "Tests of the SNR by difference and by noise map are exploratory, and no part of the families "
+    "of the ratio to the background: each method is one of its own."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SnrRow(DifferenceRow):
+    """SNR of one region, read by one reader in two arms, by one method.
+
+    Attributes
+    ----------
+    method : str
+        How the noise is known: ``background``, ``difference`` or ``noise_map``.
+    """
+
+    method: str = SnrMethod.BACKGROUND.value
+
+
+Row = SnrRow | IccRow | SizeRow
 
 
 def compute(session: Session, frame: Frame, options: SnrQuery) -> Table[Row]:
@@ -94,7 +110,7 @@ def compute(session: Session, frame: Frame, options: SnrQuery) -> Table[Row]:
 
     Returns
     -------
-    Table of DifferenceRow and IccRow
+    Table of SnrRow, IccRow and SizeRow
     """
     asked = sequences_of(frame, options.sequence)
     sequences = [name for name in asked if signal_regions(frame, name)]
@@ -102,13 +118,20 @@ def compute(session: Session, frame: Frame, options: SnrQuery) -> Table[Row]:
     # Of every sequence, whatever is asked for: the family of tests is that of the whole table.
     every = frame.protocol.sequence_names
     drafts = [draft for name in every for draft in _drafts(frame, snr, name)]
-    tested = difference_rows(frame, drafts, options, EndpointKind.SNR)
+    tested = _of_method(
+        SnrMethod.BACKGROUND, difference_rows(frame, drafts, options, EndpointKind.SNR)
+    )
+    others = noise_snr_values(session, frame)
+    for method, values in others.items():
+        tested += _by_noise(frame, options, method, values)
     rows: list[Row] = [row for row in tested if row.place in sequences]
+    methods = [one for one in others if any(row.method == one for row in tested)]
     for name in sequences:
         for region in signal_regions(frame, name):
             common = {"item": region.name, "label": region.label, "place": name}
             rows += reader_iccs(frame, snr, common, options.level)
-    rows += _sizes(session, frame, sequences)
+    sizes = size_rows(session, frame, sequences)
+    rows += sizes
     return Table(
         name="snr",
         title="Signal-to-noise ratio by region, reader and protocol",
@@ -117,12 +140,37 @@ def compute(session: Session, frame: Frame, options: SnrQuery) -> Table[Row]:
         protocol_version=frame.protocol_version,
         options=options.shown(),
         rows=tuple(rows),
-        grids=(
-            *(_grid(frame, name, rows) for name in sequences),
-            *_size_grids(frame, rows),
-        ),
-        notes=(*difference_notes(frame, options), *NOTES),
+        grids=tuple(grid for name in sequences for grid in _grids(frame, name, rows)),
+        notes=(*difference_notes(frame, options), *NOTES, *_further_notes(methods, sizes)),
     )
+
+
+def _further_notes(methods: Sequence[SnrMethod], sizes: Sequence[SizeRow]) -> Iterator[str]:
+    yield from (METHOD_NOTES[method] for method in methods)
+    if methods:
+        yield EXPLORATORY_NOTE
+    if sizes:
+        yield SIZE_NOTE
+
+
+def _of_method(method: SnrMethod, rows: Sequence[DifferenceRow]) -> list[SnrRow]:
+    names = [field.name for field in fields(DifferenceRow)]
+    return [
+        SnrRow(**{name: getattr(row, name) for name in names}, method=method.value) for row in rows
+    ]
+
+
+def _by_noise(
+    frame: Frame, options: SnrQuery, method: SnrMethod, values: SnrValues
+) -> list[SnrRow]:
+    """Give the rows of a method: of the regions and readers that have a value by it."""
+    drafts = [
+        draft
+        for name in frame.protocol.sequence_names
+        for draft in _drafts(frame, values, name)
+        if any(map(len, draft.singles))
+    ]
+    return _of_method(method, difference_rows(frame, drafts, options, None))
 
 
 def signal_regions(frame: Frame, sequence: str) -> list[Region]:
@@ -150,73 +198,65 @@ def _drafts(frame: Frame, snr: SnrValues, sequence: str) -> Iterator[Draft]:
                 )
 
 
-def _sizes(session: Session, frame: Frame, sequences: list[str]) -> Iterator[RegionSizeRow]:
-    """Give the sizes of every region that has a measurement, the noise region too."""
-    columns = (Measurement.sequence, Measurement.region, Measurement.reader_id, Measurement.arm)
-    measured = session.execute(
-        select(*columns, Measurement.area_mm2, Measurement.n_pixels).where(
-            Measurement.study_id == frame.study_id,
-            Measurement.counted,
-            Measurement.repeat_round == 0,
-            ~Measurement.transferred,
-        )
-    )
-    areas: dict[tuple[str, str, int, str], list[float]] = {}
-    pixels: dict[tuple[str, str, int, str], list[float]] = {}
-    for sequence, region, reader_id, arm, area, n_pixels in measured:
-        key = sequence, region, reader_id, arm
-        areas.setdefault(key, []).append(math.nan if area is None else area)
-        pixels.setdefault(key, []).append(math.nan if n_pixels is None else n_pixels)
-    for place in sequences:
-        for one in frame.protocol.regions_of(place):
-            for reader in frame.readers:
-                for arm in frame.protocol.arm_names:
-                    key = place, one.name, reader.id, arm
-                    if not all(map(math.isnan, areas.get(key, []))):
-                        yield RegionSizeRow(
-                            item=one.name,
-                            label=one.label,
-                            place=place,
-                            reader=reader.name,
-                            arm=arm,
-                            area_mm2=summarize(np.array(areas[key]), show="mean_sd"),
-                            pixels=summarize(np.array(pixels[key]), show="mean_sd"),
-                        )
-
-
-def _size_grids(frame: Frame, rows: list[Row]) -> Iterator[Grid]:
-    sizes = [row for row in rows if isinstance(row, RegionSizeRow)]
-    arms = frame.protocol.arm_names
-    head: Line = tuple(Cell(text) for text in ("", "Reader", *map(frame.arm_label, arms)))
-    for sequence in dict.fromkeys(row.place for row in sizes):
-        here = {(row.item, row.reader, row.arm): row for row in sizes if row.place == sequence}
-        labels = {row.item: row.label for row in sizes}
-        body: tuple[Line, ...] = tuple(
-            (
-                Cell(labels[item]),
-                reader,
-                *(_size_text(here.get((item, reader, arm))) for arm in arms),
-            )
-            for item, reader in dict.fromkeys((item, reader) for item, reader, _ in here)
-        )
-        unit = "[mm\N{SUPERSCRIPT TWO}]"
-        caption = f"Sizes of the regions on {frame.sequence_label(sequence)} images {unit}"
-        yield Grid(caption, (head,), body)
-
-
-def _size_text(row: RegionSizeRow | None) -> str:
-    """Write mean and SD, the range and n."""
-    if row is None:
-        return NOTHING
-    area = row.area_mm2
-    return (
-        f"{area.text(1)}\n{number(area.minimum, 1)} to {number(area.maximum, 1)}\n"
-        f"n {area.n} of {area.n_given}"
-    )
-
-
-def _grid(frame: Frame, sequence: str, rows: list[Row]) -> Grid:
+def _grids(frame: Frame, sequence: str, rows: Sequence[Row]) -> Iterator[Grid]:
+    """Lay a sequence out: as published, by method where there is another one, and the sizes."""
     here = [row for row in rows if row.place == sequence]
+    yield _grid(frame, sequence, here)
+    compared = [row for row in here if isinstance(row, SnrRow)]
+    if any(row.method != SnrMethod.BACKGROUND for row in compared):
+        yield _method_grid(frame, sequence, compared)
+    sizes = size_grid(frame, sequence, [row for row in here if isinstance(row, SizeRow)])
+    if sizes is not None:
+        yield sizes
+
+
+def _method_grid(frame: Frame, sequence: str, rows: Sequence[SnrRow]) -> Grid:
+    """Lay the methods out below each other, for the regions and readers that have several."""
+    several = {
+        (row.item, row.test_arm, row.reader)
+        for row in rows
+        if row.method != SnrMethod.BACKGROUND.value
+    }
+    by_reader = {
+        key: [row for row in rows if (row.item, row.test_arm, row.reader) == key]
+        for key in dict.fromkeys((row.item, row.test_arm, row.reader) for row in rows)
+        if key in several
+    }
+    arms = frame.protocol.arm_names
+    head: Line = (
+        *(Cell(text) for text in ("", "Reader", "Noise from")),
+        *(Cell(frame.arm_label(arm)) for arm in arms[:2]),
+        *(Cell(text) for text in ("Difference", "p", "p adjusted")),
+    )
+    body: list[Line] = []
+    for some in by_reader.values():
+        for position, row in enumerate(some):
+            cells: Line = (METHOD_LABELS[SnrMethod(row.method)], *_difference_cells(row))
+            if position == 0:
+                cells = (
+                    Cell(row.label, rows=len(some)),
+                    Cell(row.reader or "", header=False, rows=len(some)),
+                    *cells,
+                )
+            body.append(cells)
+    caption = (
+        f"Signal-to-noise ratio on {frame.sequence_label(sequence)} images, by how the noise is "
+        "known"
+    )
+    return Grid(caption, (head,), tuple(body))
+
+
+def _difference_cells(row: SnrRow) -> tuple[str, ...]:
+    return (
+        summary_text(row.reference, 1),
+        summary_text(row.test, 1),
+        difference_text(row.difference, 1),
+        test_text(row.difference),
+        adjusted_text(row.adjusted),
+    )
+
+
+def _grid(frame: Frame, sequence: str, here: Sequence[Row]) -> Grid:
     arms = frame.protocol.arm_names
     head: Line = (
         *(Cell(text) for text in ("", "Reader")),
@@ -227,19 +267,13 @@ def _grid(frame: Frame, sequence: str, rows: list[Row]) -> Grid:
     )
     scopes: list[tuple[str, ...]] = [tuple(arms), *((arm,) for arm in arms)]
     iccs = {(row.item, row.compared.arms): row for row in here if isinstance(row, IccRow)}
-    differences = [row for row in here if isinstance(row, DifferenceRow)]
+    background = SnrMethod.BACKGROUND.value
+    differences = [row for row in here if isinstance(row, SnrRow) and row.method == background]
     body: list[Line] = []
     for key in dict.fromkeys((row.item, row.test_arm) for row in differences):
         some = [row for row in differences if (row.item, row.test_arm) == key]
         for position, row in enumerate(some):
-            cells: Line = (
-                row.reader or "",
-                summary_text(row.reference, 1),
-                summary_text(row.test, 1),
-                difference_text(row.difference, 1),
-                test_text(row.difference),
-                adjusted_text(row.adjusted),
-            )
+            cells: Line = (row.reader or "", *_difference_cells(row))
             if position == 0:
                 found = [iccs.get((row.item, scope)) for scope in scopes]
                 texts = [agreement_text(one.icc) if one is not None else "" for one in found]

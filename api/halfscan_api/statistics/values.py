@@ -8,9 +8,11 @@ import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from halfscan_api.measurements.noise import METHODS
 from halfscan_api.measurements.tables import Measurement
 from halfscan_api.statistics.frame import Frame
-from halfscan_api.studies.tables import CaseKind, CaseSeries, StudyCase
+from halfscan_api.studies.tables import CaseKind, CaseSeries, NoiseSeries, StudyCase
+from halfscan_stats import SnrMethod
 
 Numbers = npt.NDArray[np.float64]
 
@@ -88,6 +90,44 @@ def snr_values(session: Session, frame: Frame) -> SnrValues:
     for sequence, region, reader, arm, repeat_round, case, snr in rows:
         found[sequence, region, reader, arm, repeat_round][place[case]] = snr
     return SnrValues(cases, dict(found))
+
+
+def noise_snr_values(session: Session, frame: Frame) -> dict[SnrMethod, SnrValues]:
+    """Load the SNRs by repeated series and by noise maps, of the methods that there are.
+
+    What was measured on another series than the one that the case has now does not count.
+    """
+    cases = study_cases(session, frame)
+    place = {case: position for position, case in enumerate(cases)}
+    present = {
+        (row.case_id, row.arm, row.sequence, METHODS[row.role]): row.series_instance_uid
+        for row in session.scalars(
+            select(NoiseSeries).where(NoiseSeries.study_id == frame.study_id)
+        )
+    }
+    if not present:
+        return {}
+    found: dict[SnrMethod, dict[tuple[str, str, int, str, int], Numbers]] = defaultdict(
+        lambda: defaultdict(lambda: np.full(len(cases), np.nan))
+    )
+    rows = session.scalars(
+        select(Measurement).where(
+            Measurement.study_id == frame.study_id,
+            Measurement.counted,
+            ~Measurement.transferred,
+            Measurement.noise.is_not(None),
+        )
+    )
+    for row in rows:
+        key = (row.sequence, row.region, row.reader_id, row.arm, row.repeat_round)
+        for name, entry in (row.noise or {}).items():
+            method = SnrMethod(name)
+            uid = present.get((row.case_id, row.arm, row.sequence, method))
+            if uid == entry["series_instance_uid"]:
+                found[method][key][place[row.case_id]] = entry["snr"]
+    return {
+        method: SnrValues(cases, dict(found[method])) for method in SnrMethod if method in found
+    }
 
 
 def scan_times(session: Session, frame: Frame) -> dict[tuple[str, str], Numbers]:

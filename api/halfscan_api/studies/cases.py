@@ -21,12 +21,15 @@ from halfscan_api.states import state_of
 from halfscan_api.studies.local import tell_locally
 from halfscan_api.studies.protocol import Protocol
 from halfscan_api.studies.service import move_revision, record_change
-from halfscan_api.studies.tables import CaseKind, CaseSeries, Study, StudyCase
+from halfscan_api.studies.tables import CaseKind, CaseSeries, NoiseSeries, Study, StudyCase
 
 CASE_COLUMNS = ("kind", "enrolled_at", "excluded_at", "exclusion_reason")
 SERIES_COLUMNS = (
     *("series_instance_uid", "study_instance_uid", "orthanc_series_id", "scan_time_s"),
     *("parameters", "lineage", "added_at"),
+)
+NOISE_SERIES_COLUMNS = (
+    *("series_instance_uid", "study_instance_uid", "orthanc_series_id", "lineage", "added_at"),
 )
 # What is kept of a reconstruction, whatever becomes of its row. The first ones make the UIDs of the
 # derived series: a row that has these UIDs always has them; the others are of one run.
@@ -109,7 +112,12 @@ def add_case(trail: Trail, study: Study, pseudonym: str, kind: CaseKind) -> Stud
     CaseExists
     """
     case = StudyCase(
-        study_id=study.id, pseudonym=pseudonym, kind=kind.value, enrolled_at=trail.now, series=[]
+        study_id=study.id,
+        pseudonym=pseudonym,
+        kind=kind.value,
+        enrolled_at=trail.now,
+        series=[],
+        noise_series=[],
     )
     try:
         with trail.session.begin_nested():
@@ -149,12 +157,12 @@ def put_series(
     UnknownArmOrSequence, SeriesTaken, SeriesLocked, SeriesDerived
     """
     arm, sequence = place
-    _check_place(protocol, arm, sequence)
+    check_place(protocol, arm, sequence)
     before = case_state(case)
     row = next((one for one in case.series if (one.arm, one.sequence) == place), None)
     made_by = row.reconstruction_id if row is not None else None
     if row is None or row.series_instance_uid != new.series_instance_uid:
-        _check_free(trail.session, study, new.series_instance_uid)
+        check_free(trail.session, study, new.series_instance_uid)
         _check_original(trail.session, protocol, arm, new)
         _check_unread(trail.session, case, arm)
     if row is None:
@@ -226,7 +234,7 @@ def get_case(session: Session, study: Study, pseudonym: str) -> StudyCase:
     case = session.scalar(
         select(StudyCase)
         .where(StudyCase.study_id == study.id, StudyCase.pseudonym == storable(pseudonym))
-        .options(selectinload(StudyCase.series))
+        .options(selectinload(StudyCase.series), selectinload(StudyCase.noise_series))
     )
     if case is None:
         raise CaseNotFound(f"there is no case {pseudonym} in the study {study.name}")
@@ -239,7 +247,7 @@ def list_cases(session: Session, study: Study) -> Sequence[StudyCase]:
         select(StudyCase)
         .where(StudyCase.study_id == study.id)
         .order_by(StudyCase.id)
-        .options(selectinload(StudyCase.series))
+        .options(selectinload(StudyCase.series), selectinload(StudyCase.noise_series))
     ).all()
 
 
@@ -264,10 +272,22 @@ def case_state(case: StudyCase) -> JsonObject:
     series: JsonObject = {}
     for one in case.series:
         series.setdefault(one.arm, {})[one.sequence] = state_of(one, SERIES_COLUMNS)
-    return {**state_of(case, CASE_COLUMNS), "series": series}
+    noise: JsonObject = {}
+    for row in case.noise_series:
+        here = noise.setdefault(row.arm, {}).setdefault(row.sequence, {})
+        here[row.role] = state_of(row, NOISE_SERIES_COLUMNS)
+    state = {**state_of(case, CASE_COLUMNS), "series": series}
+    # Nothing where there is none: events from before there were such series say nothing of them.
+    return {**state, "noise_series": noise} if noise else state
 
 
-def _check_place(protocol: Protocol, arm: str, sequence: str) -> None:
+def check_place(protocol: Protocol, arm: str, sequence: str) -> None:
+    """Check that a protocol has an arm and a sequence.
+
+    Raises
+    ------
+    UnknownArmOrSequence
+    """
     for what, name, known in (
         ("arm", arm, protocol.arm_names),
         ("sequence", sequence, protocol.sequence_names),
@@ -276,14 +296,19 @@ def _check_place(protocol: Protocol, arm: str, sequence: str) -> None:
             raise UnknownArmOrSequence(f"the {what} must be one of {', '.join(known)}, got {name}")
 
 
-def _check_free(session: Session, study: Study, uid: str) -> None:
-    taken = session.scalar(
-        select(CaseSeries.id).where(
-            CaseSeries.study_id == study.id, CaseSeries.series_instance_uid == uid
+def check_free(session: Session, study: Study, uid: str) -> None:
+    """Check that a series stands for nothing else in a study.
+
+    Raises
+    ------
+    SeriesTaken
+    """
+    for table in (CaseSeries, NoiseSeries):
+        taken = session.scalar(
+            select(table.id).where(table.study_id == study.id, table.series_instance_uid == uid)
         )
-    )
-    if taken is not None:
-        raise SeriesTaken(f"the series {uid} stands for another case, arm or sequence")
+        if taken is not None:
+            raise SeriesTaken(f"the series {uid} stands for another case, arm, sequence or role")
 
 
 def _check_original(session: Session, protocol: Protocol, arm: str, new: NewSeries) -> None:

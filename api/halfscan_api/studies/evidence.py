@@ -34,7 +34,7 @@ NOT_EVIDENCE: dict[str, dict[str, str]] = {
         table: {"id": _NUMBER}
         for table in (
             *("protocol_version", "case_series", "allocation", "score", "finding", "measurement"),
-            "audit_event",
+            *("noise_series", "audit_event"),
         )
     },
     "api_token": {"last_used_at": "a note, written without an event, at most once a minute"},
@@ -68,6 +68,7 @@ _KEYS = {
     "protocol_version": "study_id, number",
     "study_case": "study_id, pseudonym, id",
     "case_series": "case_id, arm, sequence",
+    "noise_series": "case_id, arm, sequence, role",
     "reader": "study_id, name, id",
     "allocation": "reader_id, batch",
     "reading_session": "reader_id, code, id",
@@ -91,6 +92,7 @@ _SUBJECTS = {
 # number of names that lead to a row of it.
 _INNER = {
     ("case", "series"): ("case_series", 3),
+    ("case", "noise_series"): ("noise_series", 4),
     ("reading", "scores"): ("score", 3),
     ("reading", "findings"): ("finding", 3),
     ("reading", "measurements"): ("measurement", 4),

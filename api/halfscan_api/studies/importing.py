@@ -25,7 +25,12 @@ from halfscan_api.readings.sheet import (
 from halfscan_api.readings.tables import Finding, Reading, ReadingSession, Score
 from halfscan_api.states import leaves, moment_of, row_of
 from halfscan_api.studies.allocation import ALLOCATION_COLUMNS
-from halfscan_api.studies.cases import CASE_COLUMNS, SERIES_COLUMNS, find_reconstruction
+from halfscan_api.studies.cases import (
+    CASE_COLUMNS,
+    NOISE_SERIES_COLUMNS,
+    SERIES_COLUMNS,
+    find_reconstruction,
+)
 from halfscan_api.studies.exporting import EVENT_COLUMNS
 from halfscan_api.studies.protocol import Protocol
 from halfscan_api.studies.readers import READER_COLUMNS
@@ -34,6 +39,7 @@ from halfscan_api.studies.service import STUDY_COLUMNS, STUDY_SUBJECT, VERSION_C
 from halfscan_api.studies.tables import (
     Allocation,
     CaseSeries,
+    NoiseSeries,
     ProtocolVersion,
     Reader,
     Study,
@@ -165,6 +171,10 @@ def _make_case(session: Session, study: Study, pseudonym: str, state: JsonObject
                     reconstruction_id=made_by.id if made_by is not None else None,
                 )
             )
+    for (arm, sequence, role), one in leaves(state.get("noise_series", {}), 3):
+        place = {"arm": arm, "sequence": sequence, "role": role}
+        owner = {"study_id": study.id, "case_id": case.id}
+        session.add(row_of(NoiseSeries, NOISE_SERIES_COLUMNS, one, **owner, **place))
     return case
 
 

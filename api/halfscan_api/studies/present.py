@@ -18,6 +18,7 @@ from halfscan_api.studies.schemas import (
     LineageList,
     LineageRow,
     MadeAllocation,
+    NoiseSeriesOfCase,
     ProtocolOut,
     ReadingCounts,
     SeriesOfCase,
@@ -72,6 +73,7 @@ def case_out(case: StudyCase, protocol: Protocol) -> CaseOut:
         exclusion_reason=case.exclusion_reason,
         missing=missing_series(case, protocol),
         series=[SeriesOfCase.model_validate(one) for one in series],
+        noise_series=[NoiseSeriesOfCase.model_validate(one) for one in case.noise_series],
     )
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, FiniteFloat, model_validator
 
 from halfscan_api.schemas import DicomUid, Input, JsonValue, Moment, OrthancId, Output, Reason
 from halfscan_api.studies.protocol import Key, Protocol, ReaderName, templates
-from halfscan_api.studies.tables import CaseKind
+from halfscan_api.studies.tables import CaseKind, NoiseRole
 
 MAX_PER_PAGE = 1000
 
@@ -68,6 +68,20 @@ class SeriesIn(Input):
         dict[str, JsonValue] | None,
         Field(max_length=200, description="What the headers say: name -> value."),
     ] = None
+
+
+class NoiseSeriesIn(Input):
+    """A series that tells the noise of a series of a case."""
+
+    series_instance_uid: DicomUid
+    study_instance_uid: DicomUid
+    orthanc_series_id: OrthancId | None = None
+
+
+class Withdrawal(Input):
+    """A series is taken back."""
+
+    reason: Reason
 
 
 class PlacedSeries(SeriesIn):
@@ -235,6 +249,21 @@ class SeriesOfCase(Output):
     added_at: datetime
 
 
+class NoiseSeriesOfCase(Output):
+    """A series that tells the noise of a series of a case; no reader is shown it."""
+
+    arm: str
+    sequence: str
+    role: NoiseRole
+    series_instance_uid: str
+    study_instance_uid: str
+    orthanc_series_id: str | None
+    lineage: Annotated[
+        dict[str, Any] | None, Field(description="The reconstruction that made it, if one did.")
+    ]
+    added_at: datetime
+
+
 class CaseOut(Output):
     """A case."""
 
@@ -245,6 +274,7 @@ class CaseOut(Output):
     exclusion_reason: str | None
     missing: Annotated[list[str], Field(description="Series that it lacks, as arm/sequence.")]
     series: list[SeriesOfCase]
+    noise_series: list[NoiseSeriesOfCase]
 
 
 class CaseList(Output):

@@ -23,6 +23,17 @@ class CaseKind(StrEnum):
     TRAINING = "training"
 
 
+class NoiseRole(StrEnum):
+    """What a series is to another one whose noise it tells.
+
+    ``repeat``: a second acquisition of the same thing, prepared in the same way. ``noise_map``: the
+    standard deviation of the noise in every pixel, in the units of the images.
+    """
+
+    REPEAT = "repeat"
+    NOISE_MAP = "noise_map"
+
+
 class Study(Base):
     """A reader study."""
 
@@ -78,6 +89,9 @@ class StudyCase(Base):
     series: Mapped[list["CaseSeries"]] = relationship(
         order_by="CaseSeries.id", lazy="raise", back_populates="case"
     )
+    noise_series: Mapped[list["NoiseSeries"]] = relationship(
+        order_by="NoiseSeries.id", lazy="raise", back_populates="case"
+    )
 
 
 class CaseSeries(Base):
@@ -109,6 +123,35 @@ class CaseSeries(Base):
     added_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
     case: Mapped[StudyCase] = relationship(lazy="raise", back_populates="series")
+
+
+class NoiseSeries(Base):
+    """A series that tells the noise of the series of a case in one arm and one sequence.
+
+    It is measured, and shown to no reader: readings are made of `CaseSeries` alone.
+    """
+
+    __tablename__ = "noise_series"
+    __table_args__ = (
+        Unique("case_id", "arm", "sequence", "role"),
+        Unique("study_id", "series_instance_uid"),
+        CheckConstraint(one_of("role", NoiseRole), name="role"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(Id, ForeignKey("study.id"))
+    case_id: Mapped[int] = mapped_column(Id, ForeignKey("study_case.id"))
+    arm: Mapped[str] = mapped_column(String(64))
+    sequence: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(16))
+    series_instance_uid: Mapped[str] = mapped_column(String(64))
+    study_instance_uid: Mapped[str] = mapped_column(String(64))
+    orthanc_series_id: Mapped[str | None] = mapped_column(String(64))
+    # What made it, where it is a derived series.
+    lineage: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    added_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    case: Mapped[StudyCase] = relationship(lazy="raise", back_populates="noise_series")
 
 
 class Reader(Base):

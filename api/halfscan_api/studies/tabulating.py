@@ -57,6 +57,16 @@ FILES: dict[str, dict[str, str]] = {
         "lineage": "the reconstruction that made the series, as JSON; empty for an acquired one",
         "added_at": _TIME,
     },
+    "noise_series.csv": {
+        "case": "pseudonym",
+        "arm": "arm",
+        "sequence": "sequence",
+        "role": "repeat (a second acquisition) or noise_map (SD of the noise in every pixel)",
+        "series_instance_uid": "DICOM SeriesInstanceUID in the archive",
+        "study_instance_uid": "DICOM StudyInstanceUID in the archive",
+        "lineage": "the reconstruction that made the series, as JSON; empty for an acquired one",
+        "added_at": _TIME,
+    },
     "readers.csv": {
         "reader": "name",
         "experience_years": "years of experience",
@@ -102,6 +112,8 @@ FILES: dict[str, dict[str, str]] = {
         "mean": "mean of the pixel values",
         "sd": "their standard deviation",
         "snr": "mean over the SD of the noise region; empty where that is not there or 0",
+        "noise": "SNR by a repeat (difference) or a noise map, as JSON: method -> SNR, signal, "
+        "noise, pixels, series; it counts while the case has this series",
         "area_mm2": "area in mm2",
         "n_pixels": "pixels in the region",
         "source": "viewer, geometry or report",
@@ -161,6 +173,7 @@ def _rows(
     return {
         "cases.csv": ({"case": name, **state} for name, state in cases.items()),
         "series.csv": _series(cases),
+        "noise_series.csv": _noise_series(cases),
         "readers.csv": ({"reader": one.name, **reader_state(one)} for one in readers),
         "sessions.csv": (
             {"session": row.code, **session_state(row, reader.name)}
@@ -184,6 +197,12 @@ def _series(cases: Mapping[str, JsonObject]) -> Iterator[Mapping[str, Any]]:
         for arm, series in sorted(case["series"].items()):
             for sequence, state in sorted(series.items()):
                 yield {"case": name, "arm": arm, "sequence": sequence, **state}
+
+
+def _noise_series(cases: Mapping[str, JsonObject]) -> Iterator[Mapping[str, Any]]:
+    for name, case in cases.items():
+        for (arm, sequence, role), state in sorted(leaves(case.get("noise_series", {}), 3)):
+            yield {"case": name, "arm": arm, "sequence": sequence, "role": role, **state}
 
 
 def _reading(sheet: Sheet) -> dict[str, Any]:
