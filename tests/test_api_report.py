@@ -240,6 +240,8 @@ def test_methods_say_what_was_done(sqlite_api: Api) -> None:
         f"and {chosen.count('wilcoxon')} from Wilcoxon's",
         "2 endpoints with a declared margin were tested one-sided at the level 0.05: score test",
         "The protocol declares no primary endpoint.",
+        "spread grows with the mean in any of them (one-sided regression",
+        "What this ratio to the background cannot tell",
         "11 criteria of image quality were scored",
         "8 findings were looked for at 5 levels",
         "31 cases were enrolled",

@@ -48,6 +48,7 @@ ROLES = ("service", "coordinator", "statistician", "admin", "reader", "nobody")
 # Requests of one operation: where the role may, and where it is turned away.
 ALLOWED, REFUSED = 8, 2
 STUDY = f"{API}/studies/{{study_id}}"
+NOISE = f"{STUDY}/cases/{{pseudonym}}/noise-series/{{arm}}/{{sequence}}/{{role}}"
 READING = f"{API}/readings/{{code}}"
 
 
@@ -130,6 +131,7 @@ def _subject(url: str, tokens: dict[str, str], coordinator: Coordinator) -> Subj
         "pseudonym": ["P01", "P02", "T01"],
         "arm": ["standard", "accelerated"],
         "sequence": ["sag_t1", "tra_t2"],
+        "role": ["repeat", "noise_map"],
         "code": [*codes, *others, *sessions],
     }
     forced: dict[str, list[Any]] = {
@@ -160,6 +162,8 @@ def _bodies(coordinator: Coordinator) -> dict[tuple[str, str], list[Json]]:
         ],
         ("POST", f"{STUDY}/cases"): [case],
         ("PUT", f"{STUDY}/cases/{{pseudonym}}/series/{{arm}}/{{sequence}}"): [one_series],
+        ("PUT", NOISE): [{**one_series, "series_instance_uid": uid("noise")}],
+        ("POST", f"{NOISE}/withdraw"): reason,
         ("POST", f"{STUDY}/cases/{{pseudonym}}/exclude"): reason,
         ("POST", f"{STUDY}/cases/{{pseudonym}}/readmit"): reason,
         ("POST", f"{STUDY}/readers"): [{"name": "r7", "experience_years": 5}],

@@ -329,6 +329,13 @@ def _statistics(facts: Facts, tables: Tables) -> Iterator[str]:
         "observations, with cluster-robust ones beside; of measurements by ICC(A,1), within each "
         "protocol and pooled over the protocols. Words are those of Landis and Koch."
     )
+    if protocol.regions:
+        yield (
+            "Limits of agreement of two readers' SNR are of the difference, or in all protocols of "
+            "a region of the ratio (logarithms transformed back, Bland and Altman 1999) where the "
+            "spread grows with the mean in any of them (one-sided regression of the absolute "
+            "residual difference on the mean, level 0.05 over the number of pairs of readers)."
+        )
     yield _multiplicity(facts)
     yield from _margins(facts, tables)
     if facts.interim:
