@@ -503,9 +503,9 @@ def test_the_interval_moves_with_the_data_where_nothing_ties(
 
 
 def test_a_limit_of_zero_may_be_open() -> None:
-    """Ten of eleven scores rose: p = 2 * 12 / 2^11, and every shift above 0 up to 1 is kept."""
-    answer = wilcoxon_signed_rank([1] * 10 + [-1] + [0] * 20, [0] * 31)
-    assert answer.p_shown == 24 / 2048
+    """Of 18 scores 14 rose: p = 2 * 4048 / 2^18, and every shift above 0 up to 1 is kept."""
+    answer = wilcoxon_signed_rank([1] * 14 + [-1] * 4 + [0] * 40, [0] * 58)
+    assert answer.p_shown == 8096 / 2**18
     assert (answer.pseudomedian, answer.hodges_lehmann) == (0.0, 1.0)
     assert answer.hodges_lehmann_interval == Interval(0.0, 1.0, 0.95)
     assert answer.hodges_lehmann_excludes_zero
