@@ -62,6 +62,40 @@ def test_the_table_is_what_the_package_says(api: Api) -> None:
     assert fitted["odds_ratio"] == pytest.approx(np.exp(effect.estimate), rel=1e-5)
     assert fitted["p_value"] == pytest.approx(effect.p_value, rel=1e-4)
     assert fitted["answer"]["n_readers"] == 2
+    assert fitted["answer"]["readers"] == "random"
+    assert 0 <= fitted["answer"]["lr_p_value"] <= 1
+    several = visual_grading_characteristics(
+        [one.value for one in here],
+        [one.arm == "accelerated" for one in here],
+        cluster=[one.case_id for one in here],
+        reader=[one.reader_id for one in here],
+        categories=range(1, 5),
+    )
+    likes = {
+        (row["item"], row["place"], row["reader"]): row["random_readers"]
+        for row in rows
+        if row["kind"] == "vgc"
+    }
+    assert likes["noise", "sag_t1", "r1"] is None
+    assert likes["noise", "sag_t1", None]["value"] == pytest.approx(several.value)
+    assert likes["noise", "sag_t1", None]["p_value"] == pytest.approx(several.p_value)
+
+
+def test_readers_are_what_the_query_says(api: Api) -> None:
+    study = tang_study(api, cases=8)
+    answer = json_of(ask(api, study, sequence="sag_t1", readers="fixed"))
+    assert answer["options"]["readers"] == "fixed"
+    models = [row["answer"] for row in answer["rows"] if row["kind"] == "vgr"]
+    assert {one["readers"] for one in models} == {"fixed"}
+    assert {one["sd_reader"] for one in models} == {None}
+    assert any("readers fixed" in method for method in answer["methods"])
+    assert any("these readers" in note for note in answer["notes"])
+    page = ask(api, study, sequence="sag_t1", format="html").text
+    assert "p, likelihood ratio" in page
+    assert "AUC, readers random" in page
+    assert "few readers say little" in page
+    path = f"/api/v1/studies/{study}/statistics/visual-grading?readers=none"
+    assert api.send("GET", path, role="statistician").status_code == 422
 
 
 def test_every_format_and_a_study_without_scores(api: Api) -> None:

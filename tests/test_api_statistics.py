@@ -24,12 +24,20 @@ from halfscan_api.statistics.counts import (
     no_tables,
     patient_tables,
 )
+from halfscan_api.statistics.differing import score_difference_text
 from halfscan_api.statistics.frame import load_frame, scale_of, units_of
 from halfscan_api.statistics.profiles import Profiles
 from halfscan_api.statistics.service import SUBJECTS, compute_table
 from halfscan_api.studies.protocol import Protocol, template
 from halfscan_api.studies.service import get_study
-from halfscan_stats import Interval, cohen_kappa, icc, mcnemar, wilcoxon_signed_rank
+from halfscan_stats import (
+    Interval,
+    choose_paired_test,
+    cohen_kappa,
+    icc,
+    mcnemar,
+    wilcoxon_signed_rank,
+)
 from statistics_fixtures import Simulation, bump, fill_study, tang_study
 
 pytest_plugins = ["api_fixtures"]
@@ -500,25 +508,58 @@ def test_the_protocol_fixes_the_test_unless_the_query_does(sqlite_api: Api) -> N
         assert row["difference"]["chosen"] == ("t" if normal else "wilcoxon")
 
 
+def agrees_with_p(choice: dict[str, Any]) -> bool:
+    """Fail where what is shown and its interval speak against p; whether p is below 0.05."""
+    t, ranks, p = choice["t"], choice["wilcoxon"], choice["p_value"]
+    small: bool = p is not None and p < 0.05
+    if choice["chosen"] == "t":
+        value, interval = t["mean_difference"], t["interval"]
+        excludes = interval is not None and interval["low"] * interval["high"] > 0
+    else:
+        value, interval = ranks["hodges_lehmann"], ranks["hodges_lehmann_interval"]
+        excludes = bool(ranks["hodges_lehmann_excludes_zero"])
+        if value is not None:
+            assert value * (ranks["w_plus"] - ranks["w_minus"]) >= 0
+    assert excludes == small
+    if interval is not None:
+        assert interval["low"] <= value <= interval["high"]
+        assert small or interval["low"] <= 0 <= interval["high"]
+        assert not small or interval["low"] >= 0 or interval["high"] <= 0
+    return small
+
+
+def test_what_is_shown_comes_near_to_zero_without_holding_it() -> None:
+    improved = choose_paired_test([1] * 14 + [-1] * 4, [0] * 18, by="wilcoxon")
+    assert score_difference_text(improved, 2) == (
+        "14 higher, 4 lower, 0 same\nHodges-Lehmann 1.00 (>\xa00.00,\xa01.00)\nn 18 of 18"
+    )
+    worsened = choose_paired_test([-1] * 141 + [1] * 59, [0] * 200, by="wilcoxon")
+    assert worsened.p_value is not None
+    assert worsened.p_value < 0.001
+    assert "Hodges-Lehmann <\xa00.00 (\u22121.00,\xa0<\xa00.00)" in score_difference_text(
+        worsened, 2
+    )
+    same = choose_paired_test([2, 2], [2, 2], by="wilcoxon")
+    assert score_difference_text(same, 2).splitlines()[0] == "0 higher, 0 lower, 2 same"
+
+
 def test_a_row_of_scores_does_not_contradict_itself(sqlite_api: Api) -> None:
     """One summary style, counts that add up, and a difference on the side that p speaks for."""
-    exact = significant = 0
+    exact = significant = shown = 0
     for seed in range(3):
         with sqlite_api.database.write() as session:
             simulation = Simulation(template("tang2024"), seed=seed, missing=0.05)
             study = fill_study(session, simulation, name=f"scores{seed}", cases=31).id
         for row in rows(sqlite_api, study, "image-quality", "difference"):
             choice = row["difference"]
-            t, ranks = choice["t"], choice["wilcoxon"]
+            ranks = choice["wilcoxon"]
             assert row["reference"]["shown"] == row["test"]["shown"]
             assert row["test"]["shown"] == ("mean_sd" if choice["chosen"] == "t" else "median_iqr")
             assert ranks["n_positive"] + ranks["n_negative"] == ranks["n_nonzero"] <= ranks["n"]
             exact += choice["p_method"] == "wilcoxon_exact"
-            if choice["p_value"] is not None and choice["p_value"] < 0.05:
-                significant += 1
-                assert t["mean_difference"] * ranks["rank_biserial"] > 0
-                if choice["chosen"] == "t":
-                    assert t["interval"]["low"] * t["interval"]["high"] > 0
+            shown += 1
+            significant += agrees_with_p(choice)
+    assert shown > 89
     assert exact > 20
     assert significant > 20
     page = ask(sqlite_api, study, "image-quality", sequence="sag_t1", format="html").text

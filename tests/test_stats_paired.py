@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from halfscan_stats import (
+    Interval,
     Reason,
     Result,
     StatsError,
@@ -425,3 +426,86 @@ def test_more_tests_may_be_planned_than_answered() -> None:
         adjust_pvalues([0.1, 0.2, 0.3], n_tests=2)
     with pytest.raises(StatsError, match="alpha must be above 0"):
         adjust_pvalues([0.1], alpha=0)
+
+
+# --- Hodges and Lehmann's estimate, and the p that is shown --------------------------------------
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=45),
+    st.sampled_from([0.8, 0.9, 0.95, 0.99]),
+)
+def test_p_and_the_interval_of_the_shift_never_contradict_each_other(
+    differences: list[int], level: float
+) -> None:
+    """Of scores, with any ties: few pairs (exact) and many (normal)."""
+    answer = wilcoxon_signed_rank(differences, [0] * len(differences), level=level)
+    shift, interval = answer.hodges_lehmann, answer.hodges_lehmann_interval
+    if answer.n_nonzero == 0:
+        assert (shift, answer.hodges_lehmann_reason) == (None, "all_differences_zero")
+        return
+    assert shift is not None
+    assert answer.rank_biserial is not None
+    assert answer.p_shown is not None
+    assert shift * answer.rank_biserial >= 0
+    if interval is None:
+        assert answer.hodges_lehmann_reason == "too_few"
+        assert answer.p_shown >= 1 - level
+        return
+    assert interval.low <= shift <= interval.high
+    assert answer.hodges_lehmann_excludes_zero == (answer.p_shown < 1 - level)
+    if answer.hodges_lehmann_excludes_zero:
+        assert interval.low >= 0 or interval.high <= 0
+        assert shift != 0 or 0 in (interval.low, interval.high)
+    else:
+        assert interval.low <= 0 <= interval.high
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30))
+def test_swapped_sides_turn_the_shift_and_zeros_leave_it(differences: list[int]) -> None:
+    zeros = [0] * len(differences)
+    answer = wilcoxon_signed_rank(differences, zeros)
+    other = wilcoxon_signed_rank(zeros, differences)
+    longer = wilcoxon_signed_rank([*differences, 0, 0, 0], [*zeros, 0, 0, 0])
+    for one in (longer, other):
+        assert one.p_shown == answer.p_shown
+        assert one.hodges_lehmann_excludes_zero == answer.hodges_lehmann_excludes_zero
+    assert longer.hodges_lehmann == answer.hodges_lehmann
+    assert longer.hodges_lehmann_interval == answer.hodges_lehmann_interval
+    if answer.hodges_lehmann is not None:
+        assert other.hodges_lehmann == -answer.hodges_lehmann
+    if answer.hodges_lehmann_interval is not None:
+        low, high = answer.hodges_lehmann_interval.low, answer.hodges_lehmann_interval.high
+        assert other.hodges_lehmann_interval is not None
+        assert (other.hodges_lehmann_interval.low, other.hodges_lehmann_interval.high) == (
+            -high,
+            -low,
+        )
+
+
+@given(st.lists(st.integers(-40, 40), min_size=6, max_size=19, unique_by=abs), st.integers(-9, 9))
+def test_the_interval_moves_with_the_data_where_nothing_ties(
+    differences: list[int], shift: int
+) -> None:
+    moved = [value + shift for value in differences]
+    # Both without zeros and without ties: the distribution of the ranks is then the same.
+    assume(0 not in differences and 0 not in moved and len(set(map(abs, moved))) == len(moved))
+    zeros = [0] * len(moved)
+    before = wilcoxon_signed_rank(differences, zeros)
+    after = wilcoxon_signed_rank(moved, zeros)
+    assert before.hodges_lehmann is not None
+    assert after.hodges_lehmann == before.hodges_lehmann + shift
+    assert before.hodges_lehmann_interval is not None
+    assert after.hodges_lehmann_interval is not None
+    assert after.hodges_lehmann_interval.low == before.hodges_lehmann_interval.low + shift
+    # No zeros, no ties: it is the interval of the textbook.
+    assert before.hodges_lehmann_interval == before.interval
+
+
+def test_a_limit_of_zero_may_be_open() -> None:
+    """Of 18 scores 14 rose: p = 2 * 4048 / 2^18, and every shift above 0 up to 1 is kept."""
+    answer = wilcoxon_signed_rank([1] * 14 + [-1] * 4 + [0] * 40, [0] * 58)
+    assert answer.p_shown == 8096 / 2**18
+    assert (answer.pseudomedian, answer.hodges_lehmann) == (0.0, 1.0)
+    assert answer.hodges_lehmann_interval == Interval(0.0, 1.0, 0.95)
+    assert answer.hodges_lehmann_excludes_zero

@@ -8,19 +8,23 @@ for the same patient and reader.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
+from halfscan_stats.cumulative_link import (
+    CumulativeLinkData,
+    CumulativeLinkFit,
+    fit_cumulative_link,
+)
 from halfscan_stats.errors import StatsError
 from halfscan_stats.inference import normal_quantile, two_sided_p
 from halfscan_stats.mixed import Coefficient
-from halfscan_stats.ordinal_likelihood import OrdinalObservations, laplace_likelihood
-from halfscan_stats.ratings import Numbers, check_level, cluster_codes, coded, numbers
+from halfscan_stats.ratings import check_level, cluster_codes, coded, numbers
 from halfscan_stats.result import Interval, Reason, Result
 
 __all__ = ["OrdinalMixedModel", "cumulative_link_mixed_model"]
@@ -29,9 +33,11 @@ METHOD = (
     "visual grading regression (Smedby & Fredrikson 2010): cumulative logit mixed model, "
     "Laplace approximation"
 )
-_STEP = 1e-4  # of the numerical derivatives, in units of the parameters (log odds)
-_LEAST_SD = 1e-3  # below it a random effect has no spread: it is at the end of its range
-_LARGE_SD = 0.2  # above it there is no doubt that it has one
+_ROLES = {
+    "random": ", patients and readers random",
+    "fixed": ", patients random, readers fixed",
+    "single": ", patients random, one reader",
+}
 _LARGEST = 20.0  # log odds, or its standard error, beyond which a group is told apart completely
 
 
@@ -50,15 +56,25 @@ class OrdinalMixedModel(Result):
     categories : tuple
         Those that occur, in the order of the scale.
     sd_cluster, sd_reader : float or None
-        Standard deviations of the random intercepts; sd_reader None with a single reader.
+        Standard deviations of the random intercepts; sd_reader None unless readers are random.
     log_likelihood : float or None
         By Laplace's approximation.
     n_clusters, n_readers : int
         Patients and readers.
+    readers : {"random", "fixed", "single"}
+        What the readers were: random, fixed effects ``reader 2``, ``reader 3``, ... against the
+        first one in the order of their labels, or only one.
     reason : Reason or None
         Why there is no answer: ``no_variation`` (one category), ``too_few`` (clusters),
         ``singular`` (effects that cannot be told apart, or a group in which every score is above
         those of the other), ``no_convergence``.
+    tested : str or None
+        Effect whose likelihood ratio was asked for.
+    lr_statistic, lr_p_value : float or None
+        Twice what the log likelihood loses without that effect, and its p from chi-square with
+        one degree of freedom.
+    lr_reason : Reason or None
+        Why they are None although one was asked for.
     """
 
     coefficients: tuple[Coefficient, ...] = ()
@@ -69,7 +85,12 @@ class OrdinalMixedModel(Result):
     log_likelihood: float | None = None
     n_clusters: int = 0
     n_readers: int = 0
+    readers: str = "single"
     reason: Reason | None = None
+    tested: str | None = None
+    lr_statistic: float | None = None
+    lr_p_value: float | None = None
+    lr_reason: Reason | None = None
 
     def coefficient(self, name: str) -> Coefficient | None:
         """Give the fixed effect of that name, or None where the model has no answer."""
@@ -90,6 +111,8 @@ def cumulative_link_mixed_model(
     *,
     cluster: npt.ArrayLike,
     reader: npt.ArrayLike | None = None,
+    readers: str = "random",
+    tested: str | None = None,
     categories: Sequence[Any],
     level: float = 0.95,
 ) -> OrdinalMixedModel:
@@ -108,6 +131,11 @@ def cumulative_link_mixed_model(
         (observation,), the patient of each.
     reader : array_like, optional
         (observation,), the reader of each.
+    readers : {"random", "fixed"}
+        Random: readers like these; fixed: these readers. Two or three readers say little of how
+        readers differ: the standard deviation of a random effect is then a rough guess.
+    tested : str, optional
+        Fixed effect to be tested by its likelihood ratio too: the model is fitted without it.
     categories : sequence
         The scale in its order. Categories that do not occur are left out.
     level : float
@@ -129,35 +157,63 @@ def cumulative_link_mixed_model(
     .. [3] Christensen RHB (2019). ordinal: regression models for ordinal data. R package.
     """
     check_level(level)
-    data, seen, n_given = _prepared(ratings, effects, cluster, reader, categories)
-    common: dict[str, Any] = {
-        "categories": seen,
-        "n_clusters": data.n_clusters,
-        "n_readers": data.n_readers,
-    }
-    reason = _without_answer(data)
-    if reason is None:
-        fit = _fitted(data)
-        reason = _failed(fit)
-    if reason is not None:
-        return OrdinalMixedModel(METHOD, data.scores.size, n_given, reason=reason, **common)
-    names = tuple(effects)
-    first = data.n_categories - 1
-    reach = normal_quantile((1 + level) / 2)
-    return OrdinalMixedModel(
-        METHOD,
+    if readers not in {"random", "fixed"}:
+        raise StatsError(f"readers must be random or fixed, got {readers!r}")
+    if tested is not None and tested not in effects:
+        raise StatsError(f"tested must be one of {', '.join(effects)}, got {tested!r}")
+    given = _prepared(ratings, effects, cluster, reader, categories)
+    role = readers if given.data.n_readers > 1 else "single"
+    names, data = list(effects), given.data
+    if role == "fixed":
+        names += [f"reader {number}" for number in range(2, data.n_readers + 1)]
+        data = _with_fixed_readers(data)
+    answer = OrdinalMixedModel(
+        METHOD + _ROLES[role],
         data.scores.size,
-        n_given,
-        coefficients=tuple(
+        given.n_given,
+        categories=given.categories,
+        n_clusters=data.n_clusters,
+        n_readers=given.data.n_readers,
+        readers=role,
+        tested=tested,
+    )
+    reason = _without_answer(data)
+    fit = None if reason is not None else fit_cumulative_link(data)
+    reason = reason if fit is None else _failed(fit)
+    if fit is None or reason is not None:
+        return replace(answer, reason=reason, lr_reason=None if tested is None else reason)
+    ratio = {} if tested is None else _likelihood_ratio(data, fit, names.index(tested))
+    return replace(answer, **_figures(fit, names, role, level), **ratio)
+
+
+def _figures(
+    fit: CumulativeLinkFit, names: Sequence[str], role: str, level: float
+) -> dict[str, Any]:
+    """Give the fields that come from the fit."""
+    first = fit.raw.size - len(names)
+    reach = normal_quantile((1 + level) / 2)
+    return {
+        "coefficients": tuple(
             _coefficient(name, fit.raw[first + place], fit.se[first + place], reach, level)
             for place, name in enumerate(names)
         ),
-        thresholds=tuple(float(value) for value in fit.raw[:first]),
-        sd_cluster=fit.sds[0],
-        sd_reader=fit.sds[1] if data.n_readers > 1 else None,
-        log_likelihood=fit.log_likelihood,
-        **common,
-    )
+        "thresholds": tuple(float(value) for value in fit.raw[:first]),
+        "sd_cluster": fit.sds[0],
+        "sd_reader": fit.sds[1] if role == "random" else None,
+        "log_likelihood": fit.log_likelihood,
+    }
+
+
+def _likelihood_ratio(
+    data: CumulativeLinkData, fit: CumulativeLinkFit, place: int
+) -> dict[str, Any]:
+    """Fit without one effect, and compare."""
+    smaller = fit_cumulative_link(replace(data, design=np.delete(data.design, place, axis=1)))
+    reason = _failed(smaller)
+    if reason is not None:
+        return {"lr_reason": reason}
+    statistic = max(2 * (fit.log_likelihood - smaller.log_likelihood), 0.0)
+    return {"lr_statistic": statistic, "lr_p_value": float(special.chdtrc(1, statistic))}
 
 
 def _coefficient(name: str, estimate: float, se: float, reach: float, level: float) -> Coefficient:
@@ -170,14 +226,22 @@ def _coefficient(name: str, estimate: float, se: float, reach: float, level: flo
 # --- the data -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Complete observations, how many there were, and the categories that occur."""
+
+    data: CumulativeLinkData
+    n_given: int
+    categories: tuple[Any, ...]
+
+
 def _prepared(
     ratings: npt.ArrayLike,
     effects: Mapping[str, npt.ArrayLike],
     cluster: npt.ArrayLike,
     reader: npt.ArrayLike | None,
     categories: Sequence[Any],
-) -> tuple[OrdinalObservations, tuple[Any, ...], int]:
-    """Give the complete observations, the categories that occur, and how many were given."""
+) -> _Given:
     given = coded(np.asarray(ratings, dtype=object), categories)
     if given.codes.ndim != 1:
         raise StatsError(f"ratings must be one vector, got shape {given.codes.shape}")
@@ -198,7 +262,7 @@ def _prepared(
     if reader is not None:
         readers, n_readers = cluster_codes(reader, kept)
     seen, scores = np.unique(given.codes[kept], return_inverse=True)
-    data = OrdinalObservations(
+    data = CumulativeLinkData(
         scores=scores.astype(np.intp),
         design=np.column_stack([column[kept] for column in columns]),
         clusters=clusters,
@@ -207,10 +271,21 @@ def _prepared(
         n_clusters=n_clusters,
         n_readers=n_readers,
     )
-    return data, tuple(given.categories[place] for place in seen), given.codes.size
+    return _Given(data, given.codes.size, tuple(given.categories[place] for place in seen))
 
 
-def _without_answer(data: OrdinalObservations) -> Reason | None:
+def _with_fixed_readers(data: CumulativeLinkData) -> CumulativeLinkData:
+    """Turn the readers from a random effect into columns of the design, the first one left out."""
+    columns = data.readers[:, np.newaxis] == np.arange(1, data.n_readers)
+    return replace(
+        data,
+        design=np.column_stack([data.design, columns.astype(float)]),
+        readers=np.zeros_like(data.readers),
+        n_readers=1,
+    )
+
+
+def _without_answer(data: CumulativeLinkData) -> Reason | None:
     if data.scores.size == 0 or data.n_clusters < 2:
         return Reason.TOO_FEW
     if data.n_categories < 2:
@@ -221,115 +296,8 @@ def _without_answer(data: OrdinalObservations) -> Reason | None:
     return None
 
 
-# --- the fit ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    raw: Numbers
-    se: Numbers
-    sds: tuple[float, float]
-    log_likelihood: float
-    converged: bool
-
-
-Cost = Callable[[Numbers], tuple[float, Numbers]]
-
-
-def _fitted(data: OrdinalObservations) -> _Fit:
-    """Maximise: thresholds by their first and the logs of their gaps, log standard deviations."""
-    first, random = data.n_categories - 1, 1 + (data.n_readers > 1)
-    counts = np.bincount(data.scores, minlength=first + 1)
-    starts = special.logit(np.cumsum(counts)[:-1] / counts.sum())
-    effects = np.zeros(data.design.shape[1])
-    start = np.concatenate([starts[:1], np.log(np.diff(starts)), effects, np.full(random, -0.5)])
-
-    def unpacked(point: Numbers) -> tuple[Numbers, tuple[float, float]]:
-        cuts = np.concatenate([point[:1], point[0] + np.cumsum(np.exp(point[1:first]))])
-        sds = np.exp(np.clip(point[point.size - random :], -12, 5))
-        both = float(sds[0]), float(sds[1]) if random > 1 else 0.0
-        return np.concatenate([cuts, point[first : point.size - random]]), both
-
-    def cost(point: Numbers) -> tuple[float, Numbers]:
-        value, slope = laplace_likelihood(data, *unpacked(point))
-        # A gap moves all thresholds above it.
-        above = np.cumsum(slope[:first][::-1])[::-1]
-        gaps = np.concatenate([above[:1], above[1:] * np.exp(point[1:first])])
-        return -value, -np.concatenate([gaps, slope[first : first + effects.size + random]])
-
-    found = optimize.minimize(cost, start, jac=True, method="BFGS", options={"gtol": 1e-4})
-    raw, sds = unpacked(found.x)
-    # A likelihood that is no lower without a random effect has its top at the end of the range.
-    top = laplace_likelihood(data, raw, sds)[0]
-    free = [
-        place
-        for place, sd in enumerate(sds[:random])
-        if sd > _LARGE_SD
-        or (sd > _LEAST_SD and laplace_likelihood(data, raw, _without(sds, place))[0] < top)
-    ]
-
-    def near(values: Numbers) -> tuple[float, Numbers]:
-        """Cost by raw thresholds and effects and the log of those SDs that are not 0."""
-        spread = [0.0, 0.0]
-        for place, value in zip(free, values[raw.size :], strict=True):
-            spread[place] = math.exp(value)
-        value, slope = laplace_likelihood(data, values[: raw.size], (spread[0], spread[1]))
-        kept = [*range(raw.size), *(raw.size + place for place in free)]
-        return -value, -slope[kept]
-
-    best = np.concatenate([raw, [math.log(sds[place]) for place in free]])
-    best, curvature = _polished(near, best)
-    variances = np.diag(np.linalg.pinv(curvature))[: raw.size]
-    ended = [0.0, 0.0]
-    for place, value in zip(free, best[raw.size :], strict=True):
-        ended[place] = math.exp(value)
-    value, slope = near(best)
-    return _Fit(
-        raw=best[: raw.size],
-        se=np.sqrt(np.maximum(variances, 0.0)),
-        sds=(ended[0], ended[1]),
-        log_likelihood=-value,
-        converged=float(np.abs(slope).max()) < 1e-3 and bool((variances > 0).all()),
-    )
-
-
-def _without(sds: tuple[float, float], place: int) -> tuple[float, float]:
-    return (0.0, sds[1]) if place == 0 else (sds[0], 0.0)
-
-
-def _failed(fit: _Fit) -> Reason | None:
-    largest = max(float(np.abs(fit.raw).max()), float(fit.se.max()))
+def _failed(fit: CumulativeLinkFit) -> Reason | None:
+    largest = max(float(np.abs(fit.raw).max()), float(fit.se.max()), *fit.sds)
     if largest > _LARGEST:
         return Reason.SINGULAR
     return None if fit.converged else Reason.NO_CONVERGENCE
-
-
-def _polished(cost: Cost, point: Numbers) -> tuple[Numbers, Numbers]:
-    """Take Newton's steps, since BFGS stops near the top; give the point and the curvature."""
-    curvature = _hessian(cost, point)
-    for _ in range(6):
-        value, slope = cost(point)
-        try:
-            step = np.linalg.solve(curvature, slope)
-        except np.linalg.LinAlgError:
-            break
-        largest = float(np.abs(step).max())
-        if largest > 0.5 or cost(point - step)[0] > value + 1e-9:
-            break
-        point = point - step
-        if largest < 1e-8:
-            break
-    return point, _hessian(cost, point)
-
-
-def _hessian(cost: Cost, point: Numbers) -> Numbers:
-    """Curvature from the slopes on both sides."""
-    rows = []
-    for place in range(point.size):
-        ahead, back = point.copy(), point.copy()
-        ahead[place] += _STEP
-        back[place] -= _STEP
-        rows.append((cost(ahead)[1] - cost(back)[1]) / (2 * _STEP))
-    matrix = np.array(rows)
-    half: Numbers = (matrix + matrix.T) / 2
-    return half

@@ -53,6 +53,17 @@ class Wilcoxon(TestResult):
         Of the pseudomedian; None with too few pairs for its level.
     interval_reason : Reason or None
         Why there is no interval: ``too_few``.
+    hodges_lehmann : float or None
+        The same of the pairs that differ: zeros are dropped, as the p-value drops them. It never
+        lies on the other side of 0 than the rank sums.
+    hodges_lehmann_interval : Interval or None
+        Shifts that the test behind `p_shown` does not reject, with the ties that there are: the
+        permutation distribution below 20 pairs that differ, else the normal approximation.
+    hodges_lehmann_excludes_zero : bool or None
+        Whether 0 is outside of it: exactly where `p_shown` is below 1 - level. With tied scores 0
+        may be the limit that a shift comes near to without being allowed: an open limit.
+    hodges_lehmann_reason : Reason or None
+        Why one of them is None: ``too_few`` or ``all_differences_zero``.
     n_clusters : int or None
         Clusters (patients); None without `cluster`.
     cluster_z, cluster_p_value : float or None
@@ -76,6 +87,10 @@ class Wilcoxon(TestResult):
     pseudomedian: float | None = None
     interval: Interval | None = None
     interval_reason: Reason | None = None
+    hodges_lehmann: float | None = None
+    hodges_lehmann_interval: Interval | None = None
+    hodges_lehmann_excludes_zero: bool | None = None
+    hodges_lehmann_reason: Reason | None = None
     n_clusters: int | None = None
     cluster_z: float | None = None
     cluster_p_value: float | None = None
@@ -120,7 +135,8 @@ def wilcoxon_signed_rank(
     cluster : array_like, optional
         (pair,), the patient that a pair belongs to [2]_.
     level : float
-        Confidence level of the interval of the pseudomedian [3]_.
+        Confidence level of the intervals of the pseudomedian and of the Hodges-Lehmann estimate
+        [3]_.
 
     Returns
     -------
@@ -155,6 +171,7 @@ def wilcoxon_signed_rank(
             pairs.n_given,
             reason=few,
             interval_reason=few,
+            hodges_lehmann_reason=few,
             n_clusters=count,
             cluster_reason=nested,
         )
@@ -169,18 +186,22 @@ def wilcoxon_signed_rank(
         interval=interval,
         interval_reason=Reason.TOO_FEW if interval is None else None,
         n_clusters=count,
-        **_test(differences, codes),
+        **_test(differences, codes, level),
     )
 
 
-def _test(differences: Numbers, clusters: npt.NDArray[np.intp] | None) -> dict[str, Any]:
+def _test(
+    differences: Numbers, clusters: npt.NDArray[np.intp] | None, level: float
+) -> dict[str, Any]:
     """Give the fields that come from the ranks of what differs."""
     there = differences != 0
     ranked = differences[there]
     if ranked.size == 0:
         tied = Reason.ALL_DIFFERENCES_ZERO
         certain = {"p_value": 1.0, "p_corrected": 1.0, "p_exact": 1.0, "statistic": 0.0}
-        return certain | {"reason": tied, "cluster_reason": None if clusters is None else tied}
+        nested_reason = None if clusters is None else tied
+        reasons = {"hodges_lehmann_reason": tied, "cluster_reason": nested_reason}
+        return certain | {"reason": tied, **reasons}
     ranks = _ranks(np.abs(ranked))
     plus, total = float(ranks[ranked > 0].sum()), float(ranks.sum())
     spread = math.sqrt(float(np.sum(ranks**2)) / 4)
@@ -200,6 +221,7 @@ def _test(differences: Numbers, clusters: npt.NDArray[np.intp] | None) -> dict[s
         "z_pratt": pratt,
         "p_pratt": _two_sided(pratt),
         "rank_biserial": (2 * plus - total) / total,
+        **_hodges_lehmann(ranked, ranks, min(plus, total - plus), level),
         "cluster_z": nested,
         "cluster_p_value": None if nested is None else _two_sided(nested),
         "cluster_reason": Reason.TOO_FEW if clusters is not None and nested is None else None,
@@ -299,6 +321,40 @@ def _pseudomedian(differences: Numbers, level: float) -> tuple[float, Interval |
     values = _ordered_averages(ordered, wanted)
     center = (values[0] + values[1]) / 2
     return center, Interval(values[2], values[3], level) if outside > 0 else None
+
+
+def _hodges_lehmann(
+    ranked: Numbers, ranks: Numbers, smaller: float, level: float
+) -> dict[str, Any]:
+    """Estimate and interval from the averages of two differences that are not zero.
+
+    Average ranks make the sum of the positive ranks the number of positive averages and half the
+    zero ones. So a shift is kept while neither side has fewer averages than `least`, the smallest
+    sum that the test does not reject.
+    """
+    averages = ranked.size * (ranked.size + 1) // 2
+    least = _least_sum(ranks, level)
+    wanted = [(averages + 1) // 2, averages // 2 + 1]
+    if least > 0:
+        wanted += [math.ceil(least), averages + 1 - math.ceil(least)]
+    values = _ordered_averages(np.sort(ranked), wanted)
+    center = {"hodges_lehmann": (values[0] + values[1]) / 2}
+    if least <= 0:
+        return center | {"hodges_lehmann_reason": Reason.TOO_FEW}
+    return center | {
+        "hodges_lehmann_interval": Interval(values[2], values[3], level),
+        "hodges_lehmann_excludes_zero": smaller < least,
+    }
+
+
+def _least_sum(ranks: Numbers, level: float) -> float:
+    """Smallest rank sum whose p, the one that is shown, is not below 1 - level."""
+    if ranks.size < FEW:
+        doubled = np.rint(2 * ranks).astype(int)
+        chance = _rank_sum_distribution(tuple(sorted(doubled.tolist())))
+        return float(np.searchsorted(2 * np.cumsum(chance), 1 - level)) / 2
+    spread = math.sqrt(float(np.sum(ranks**2)) / 4)
+    return float(ranks.sum()) / 2 + float(special.ndtri((1 - level) / 2)) * spread
 
 
 def _outside(n: int, tail: float) -> int:

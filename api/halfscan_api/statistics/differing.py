@@ -167,6 +167,9 @@ def _without_test(choice: PairedChoice) -> PairedChoice:
         p_exact=None,
         z_pratt=None,
         p_pratt=None,
+        hodges_lehmann_interval=None,
+        hodges_lehmann_excludes_zero=None,
+        hodges_lehmann_reason=constant,
         reason=constant,
     )
     return replace(choice, wilcoxon=nothing)
@@ -195,42 +198,50 @@ def complete_pairs(
 
 def summary_text(summary: Summary, digits: int) -> str:
     """Write ``3.61 ± 0.49`` or ``4.00 (3.00-4.00)``, and n."""
-    lines = [summary.text(digits) if summary.n else NOTHING]
-    if summary.shown == "median_iqr" and summary.sd is not None:
-        # The medians of two arms are often equal where their means are not.
-        lines.append(
-            f"mean {number(summary.mean, digits)} \N{PLUS-MINUS SIGN} {summary.sd:.{digits}f}"
-        )
-    lines.append(f"n {summary.n} of {summary.n_given}")
-    return "\n".join(lines)
+    text = summary.text(digits) if summary.n else NOTHING
+    return f"{text}\nn {summary.n} of {summary.n_given}"
 
 
 def difference_text(choice: PairedChoice, digits: int) -> str:
-    """Write the mean difference with its interval, or the pseudomedian where Wilcoxon answers."""
-    if choice.chosen == "t" and choice.t is not None:
-        value, interval = choice.t.mean_difference, choice.t.interval
-    else:
-        value = None if choice.wilcoxon is None else choice.wilcoxon.pseudomedian
-        interval = None if choice.wilcoxon is None else choice.wilcoxon.interval
-    text = with_interval(value, interval, None, digits)
-    return f"{text}\nn {choice.n} of {choice.n_given}"
+    """Write the difference that the p-value is of, with the interval that agrees with it."""
+    return f"{_value_text(choice, digits)}\nn {choice.n} of {choice.n_given}"
+
+
+def _value_text(choice: PairedChoice, digits: int) -> str:
+    """Write the mean difference where t answers, Hodges and Lehmann's estimate where Wilcoxon."""
+    t, ranks = choice.t, choice.wilcoxon
+    if choice.chosen == "t" and t is not None:
+        return with_interval(t.mean_difference, t.interval, None, digits)
+    if ranks is None:
+        return NOTHING
+    interval = ranks.hodges_lehmann_interval
+    text = with_interval(ranks.hodges_lehmann, interval, None, digits)
+    if interval is None or not ranks.hodges_lehmann_excludes_zero:
+        return text
+    # What is 0 without holding it: shifts come near to it, and the p-value beside it is small.
+    zero = number(0.0, digits)
+    side = ">" if interval.low == 0 else "<"
+    if interval.low == 0:
+        text = text.replace(f"({zero},", f"({side}\N{NO-BREAK SPACE}{zero},")
+    elif interval.high == 0:
+        text = text.replace(f"{zero})", f"{side}\N{NO-BREAK SPACE}{zero})")
+    return f"{side}\N{NO-BREAK SPACE}{text}" if ranks.hodges_lehmann == 0 else text
 
 
 def score_difference_text(choice: PairedChoice, digits: int) -> str:
-    """Write how many scores rose, fell and stayed, and the mean difference.
+    """Write how many scores rose, fell and stayed, and the difference that the p-value is of.
 
-    Of ordinal scores the pseudomedian is 0 as soon as most pairs are tied, whatever the ranks of
-    the others say: it would contradict the p-value beside it. The t-test's interval stands where
-    that test answers.
+    A pseudomedian with the zeros in it would be 0 as soon as most pairs are tied, and the mean
+    may lie on the other side than the ranks: either would contradict the p-value beside it.
     """
-    t, ranks = choice.t, choice.wilcoxon
-    if t is None or ranks is None or not choice.n:
+    ranks = choice.wilcoxon
+    if ranks is None or not choice.n:
         return f"{NOTHING}\nn {choice.n} of {choice.n_given}"
-    interval = t.interval if choice.chosen == "t" else None
     same = ranks.n - ranks.n_nonzero
+    name = "mean" if choice.chosen == "t" else "Hodges-Lehmann"
     return (
         f"{ranks.n_positive} higher, {ranks.n_negative} lower, {same} same\n"
-        f"mean {with_interval(t.mean_difference, interval, None, digits)}\n"
+        f"{name} {_value_text(choice, digits)}\n"
         f"n {choice.n} of {choice.n_given}"
     )
 
@@ -262,12 +273,11 @@ def difference_notes(
         "wilcoxon": f"{who} fixes Wilcoxon's signed rank test",
     }[chosen]
     stated = frame.protocol.multiplicity
+    counts = "how many scores are higher, lower and the same, and " if scores else ""
     what = (
-        "how many scores are higher, lower and the same, and the mean, with its "
-        f"{options.level:.0%} interval where the t-test answers"
-        if scores
-        else "mean, or Hodges-Lehmann pseudomedian with Wilcoxon, with its "
-        f"{options.level:.0%} interval"
+        f"{counts}the mean where the t-test answers, the Hodges-Lehmann estimate of the pairs that "
+        f"differ where Wilcoxon's test does, with the {options.level:.0%} interval of that test "
+        "(what is written > 0 or < 0 does not hold 0)"
     )
     return (
         (

@@ -56,7 +56,9 @@ class VgcRow:
         None for all of them together.
     reference_arm, test_arm : str
     answer : VisualGrading
-        Patients are clusters.
+        Patients are clusters, readers are fixed.
+    random_readers : VisualGrading or None
+        The same of all readers together for readers like these; None of one reader.
     """
 
     item: str
@@ -66,6 +68,7 @@ class VgcRow:
     reference_arm: str
     test_arm: str
     answer: VisualGrading
+    random_readers: VisualGrading | None = None
     kind: str = "vgc"
 
 
@@ -84,10 +87,10 @@ class VgrRow:
         Of a higher score with the test arm, for the same patient, reader and sequence.
     interval : Interval or None
     p_value : float or None
-        Wald's.
+        Wald's, which agrees with the interval; that of the likelihood ratio is `answer.lr_p_value`.
     answer : OrdinalMixedModel
-        Fixed: protocol, and sequence where there are several. Random: patients, and readers where
-        there are several.
+        Fixed: protocol, and sequence where there are several. Random: patients. Readers, where
+        there are several, are what `answer.readers` says.
     """
 
     item: str
@@ -154,12 +157,14 @@ def compute(session: Session, frame: Frame, options: GradingQuery) -> Table[Row]
                 "VGC: area under the curve of visual grading characteristics, the chance that a "
                 "score with the test protocol is above one with the reference, ties counted half: "
                 "0.5 without a difference. The interval takes readers as fixed and allows for all "
-                "scores of a patient."
+                "scores of a patient; the one for readers like these is beside the row of all "
+                "together (mean of the readers' areas)."
             ),
             (
                 "VGR: odds ratio of a higher score with the test protocol, from an ordinal mixed "
-                "model over all sequences; patients and (where there are several) readers are "
-                "random, with the standard deviations of their log odds beside."
+                "model over all sequences, with Wald's interval and p, and that of the likelihood "
+                f"ratio. {_readers_text(frame, options)} The standard deviations are those of "
+                "random effects on the log odds."
             ),
             (
                 f"Intervals have {100 * options.level:.4g}% confidence; p-values are not corrected "
@@ -167,6 +172,15 @@ def compute(session: Session, frame: Frame, options: GradingQuery) -> Table[Row]
             ),
         ),
     )
+
+
+def _readers_text(frame: Frame, options: GradingQuery) -> str:
+    if len(frame.readers) < 2:
+        return "Patients are random."
+    if options.readers == "fixed":
+        return "Patients are random, readers fixed: the answer is of these readers."
+    few = ", and few readers say little of how readers differ" if len(frame.readers) < 5 else ""
+    return f"Patients and readers are random: the answer is of readers like these{few}."
 
 
 def _scores(session: Session, frame: Frame, criterion: Criterion, arm: str) -> _Scores:
@@ -217,14 +231,25 @@ def _characteristics(
                 reader=None if reader is None else reader.name,
                 reference_arm=frame.reference,
                 test_arm=arm,
-                answer=visual_grading_characteristics(
-                    some.value,
-                    some.test,
-                    cluster=some.patient,
-                    categories=scale,
-                    level=options.level,
-                ),
+                answer=_area(some, scale, options),
+                random_readers=_area(some, scale, options, some.reader) if reader is None else None,
             )
+
+
+def _area(
+    scores: _Scores,
+    scale: list[int],
+    options: GradingQuery,
+    reader: npt.NDArray[np.int64] | None = None,
+) -> VisualGrading:
+    return visual_grading_characteristics(
+        scores.value,
+        scores.test,
+        cluster=scores.patient,
+        reader=reader,
+        categories=scale,
+        level=options.level,
+    )
 
 
 def _regression(
@@ -239,6 +264,8 @@ def _regression(
         effects,
         cluster=scores.patient,
         reader=scores.reader,
+        readers=options.readers,
+        tested=TEST,
         categories=[choice.value for choice in criterion.scale],
         level=options.level,
     )
@@ -262,7 +289,10 @@ def _grids(frame: Frame, rows: list[Row]) -> Iterator[Grid]:
     for arm in frame.test_arms:
         models = [row for row in rows if isinstance(row, VgrRow) and row.test_arm == arm]
         if models:
-            titles = ("", "Odds ratio", "p", "SD patients", "SD readers", "Scores", "Patients")
+            titles = (
+                *("", "Odds ratio", "p", "p, likelihood ratio", "SD patients", "SD readers"),
+                *("Readers", "Scores", "Patients"),
+            )
             yield Grid(
                 f"Visual grading regression: {frame.arm_label(arm)}",
                 (tuple(map(Cell, titles)),),
@@ -271,7 +301,10 @@ def _grids(frame: Frame, rows: list[Row]) -> Iterator[Grid]:
         areas = [row for row in rows if isinstance(row, VgcRow) and row.test_arm == arm]
         for sequence in dict.fromkeys(row.place for row in areas):
             here = [row for row in areas if row.place == sequence]
-            columns = ("", "Reader", "AUC", "p", "Scores", "Patients")
+            columns = (
+                *("", "Reader", "AUC", "p", "AUC, readers random", "p"),
+                *("Scores", "Patients"),
+            )
             yield Grid(
                 f"Visual grading characteristics on {frame.sequence_label(sequence)} images: "
                 f"{frame.arm_label(arm)}",
@@ -286,20 +319,24 @@ def _model_line(row: VgrRow) -> Line:
         Cell(row.label),
         with_interval(row.odds_ratio, row.interval, answer.reason),
         p_text(row.p_value),
+        p_text(answer.lr_p_value),
         number(answer.sd_cluster),
         number(answer.sd_reader),
+        f"{answer.n_readers}, {answer.readers}" if answer.n_readers > 1 else "1",
         used(answer.n, answer.n_given),
         str(answer.n_clusters),
     )
 
 
 def _area_line(row: VgcRow) -> Line:
-    answer = row.answer
+    answer, likes = row.answer, row.random_readers
     return (
         Cell(row.label),
         row.reader or "all together",
         with_interval(answer.value, answer.interval, answer.reason),
         p_text(answer.p_value),
+        "" if likes is None else with_interval(likes.value, likes.interval, likes.reason),
+        "" if likes is None else p_text(likes.p_value),
         used(answer.n, answer.n_given),
         str(answer.n_clusters),
     )

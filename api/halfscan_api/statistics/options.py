@@ -62,6 +62,10 @@ class GradingQuery(LevelQuery):
     sequence: Annotated[
         Key | None, Field(description="Characteristics of one sequence; all if none.")
     ] = None
+    readers: Annotated[
+        Literal["random", "fixed"],
+        Field(description="Of the regression: readers like these, or these readers."),
+    ] = "random"
 
 
 class SnrQuery(DifferenceQuery):
