@@ -148,8 +148,9 @@ def parts(value: object) -> Iterator[Any]:
 
 def reason_of(result: Any, name: str) -> Reason | None:
     """What a result says about the lack of one of its intervals; the nearest name first."""
-    kind = name.removesuffix("interval_t").removesuffix("interval").split("_")[0]
-    own = [f"{kind}_reason"] if kind else ["interval_reason", "difference_reason"]
+    stem = name.removesuffix("interval_t").removesuffix("interval").rstrip("_")
+    kind = stem.split("_")[0]
+    own = [f"{stem}_reason", f"{kind}_reason"] if kind else ["interval_reason", "difference_reason"]
     # What belongs to clusters has a reason of its own, always.
     names = own if kind == "cluster" else [*own, "reason"]
     found = (getattr(result, one, None) for one in names)

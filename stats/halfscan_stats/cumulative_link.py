@@ -283,7 +283,9 @@ def _gradient(
 # --- the fit ------------------------------------------------------------------------------------
 
 
-def fit_cumulative_link(data: CumulativeLinkData) -> CumulativeLinkFit:
+def fit_cumulative_link(
+    data: CumulativeLinkData, near: CumulativeLinkFit | None = None
+) -> CumulativeLinkFit:
     """Maximise the likelihood.
 
     BFGS first, on the first threshold and the logs of the gaps, so that thresholds rise. Then
@@ -293,6 +295,8 @@ def fit_cumulative_link(data: CumulativeLinkData) -> CumulativeLinkFit:
     Parameters
     ----------
     data : CumulativeLinkData
+    near : CumulativeLinkFit, optional
+        Of the same observations with other effects: its thresholds and spreads are begun with.
 
     Returns
     -------
@@ -301,10 +305,11 @@ def fit_cumulative_link(data: CumulativeLinkData) -> CumulativeLinkFit:
     first, random = data.n_categories - 1, 1 + (data.n_readers > 1)
     counts = np.bincount(data.scores, minlength=first + 1)
     starts = special.logit(np.cumsum(counts)[:-1] / counts.sum())
+    sds = np.full(random, _START_SD)
+    if near is not None:
+        starts, sds = near.raw[:first], np.maximum(near.sds[:random], _START_SD / 10)
     effects = np.zeros(data.design.shape[1])
-    start = np.concatenate(
-        [starts[:1], np.log(np.diff(starts)), effects, np.full(random, _START_SD)]
-    )
+    start = np.concatenate([starts[:1], np.log(np.diff(starts)), effects, sds])
 
     def unpacked(point: Numbers) -> Numbers:
         gaps = np.exp(np.minimum(point[1:first], 10.0))
@@ -317,7 +322,7 @@ def fit_cumulative_link(data: CumulativeLinkData) -> CumulativeLinkFit:
         gaps = np.exp(np.minimum(point[1:first], 10.0))
         return value, np.concatenate([above[:1], above[1:] * gaps, gradient[first:]])
 
-    found = optimize.minimize(cost, start, jac=True, method="BFGS", options={"gtol": 1e-4}).x
+    found = optimize.minimize(cost, start, jac=True, method="BFGS", options={"gtol": 1e-5}).x
     return _polished(data, unpacked(found), random)
 
 
@@ -330,7 +335,10 @@ def _cost(data: CumulativeLinkData, point: Numbers, random: int) -> tuple[float,
 
 
 def _polished(data: CumulativeLinkData, point: Numbers, random: int) -> CumulativeLinkFit:
-    """Take Newton's steps, since BFGS stops near the top; give what is there."""
+    """Take Newton's steps, since BFGS stops near the top; give what is there.
+
+    The curvature of the first point leads there too; it is taken anew where the top is not near.
+    """
     value, gradient = _cost(data, point, random)
     curvature = _hessian(data, point, random)
     for _ in range(8):
@@ -341,7 +349,8 @@ def _polished(data: CumulativeLinkData, point: Numbers, random: int) -> Cumulati
         if not lower <= value + 1e-9:
             break
         point, value, gradient = point - step, lower, slope
-        curvature = _hessian(data, point, random)
+        if float(np.abs(step).max()) > _STEP:
+            curvature = _hessian(data, point, random)
     ended = np.where(np.abs(point[-random:]) < _LEAST_SD, 0.0, point[-random:])
     point = np.concatenate([point[:-random], ended])
     value, gradient = _cost(data, point, random)

@@ -208,7 +208,7 @@ def _likelihood_ratio(
     data: CumulativeLinkData, fit: CumulativeLinkFit, place: int
 ) -> dict[str, Any]:
     """Fit without one effect, and compare."""
-    smaller = fit_cumulative_link(replace(data, design=np.delete(data.design, place, axis=1)))
+    smaller = fit_cumulative_link(replace(data, design=np.delete(data.design, place, axis=1)), fit)
     reason = _failed(smaller)
     if reason is not None:
         return {"lr_reason": reason}

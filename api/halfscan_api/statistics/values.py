@@ -60,8 +60,8 @@ def study_cases(session: Session, frame: Frame) -> tuple[int, ...]:
     )
 
 
-def snr_values(session: Session, frame: Frame) -> SnrValues:
-    """Load the SNRs that readers measured on the images before them.
+def snr_values(session: Session, frame: Frame, sequence: str | None = None) -> SnrValues:
+    """Load the SNRs that readers measured on the images before them, of one sequence or of all.
 
     What the server measured on the paired series of another arm, with the geometry of the reading,
     is not among them: it is no second reading.
@@ -85,10 +85,11 @@ def snr_values(session: Session, frame: Frame) -> SnrValues:
             Measurement.counted,
             ~Measurement.transferred,
             Measurement.snr.is_not(None),
+            *(() if sequence is None else (Measurement.sequence == sequence,)),
         )
     )
-    for sequence, region, reader, arm, repeat_round, case, snr in rows:
-        found[sequence, region, reader, arm, repeat_round][place[case]] = snr
+    for of_sequence, region, reader, arm, repeat_round, case, snr in rows:
+        found[of_sequence, region, reader, arm, repeat_round][place[case]] = snr
     return SnrValues(cases, dict(found))
 
 

@@ -102,7 +102,7 @@ def draw(
             f"This figure would have {len(regions) * len(arms)} panels, at most {MOST_PANELS} are "
             "drawn: ask for one region.",
         )
-    found = snr_values(session, frame)
+    found = snr_values(session, frame, sequence)
     panels: list[_Panel] = []
     for place in regions:
         values = {

@@ -84,7 +84,7 @@ def draw(session: Session, frame: Frame, sequence: str) -> Picture:
             f"This figure would have {len(regions)} regions and {len(frame.readers)} readers, at "
             f"most {MOST_REGIONS} and {MOST_READERS} are drawn: see the table of SNR.",
         )
-    values = _Values(frame, sequence, regions, snr_values(session, frame))
+    values = _Values(frame, sequence, regions, snr_values(session, frame, sequence))
     everything = np.concatenate([np.empty(0), *values.all()])
     if not len(everything):
         return saying(name, "No SNR of this sequence counts yet: no reading with it is complete.")

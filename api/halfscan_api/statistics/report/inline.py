@@ -1,13 +1,13 @@
 """An SVG as part of an HTML page: no prolog, no metadata, and identifiers of its own."""
 
 import re
-import xml.etree.ElementTree as ET
 
 from markupsafe import Markup
 
-_SVG = "http://www.w3.org/2000/svg"
-_XLINK = "http://www.w3.org/1999/xlink"
-_POINTER = re.compile(r"url\(#([^)]+)\)")
+# matplotlib writes every < and > of a text or an attribute as a reference: a > ends a tag.
+_METADATA = re.compile(r"<metadata>.*?</metadata>\s*", re.DOTALL)
+_TAG = re.compile(r"<[^>]+>")
+_POINTER = re.compile(r'( id="| xlink:href="#|url\(#)')
 
 
 def inline_svg(content: bytes, prefix: str) -> Markup:
@@ -26,19 +26,7 @@ def inline_svg(content: bytes, prefix: str) -> Markup:
     -------
     Markup
     """
-    ET.register_namespace("", _SVG)
-    ET.register_namespace("xlink", _XLINK)
-    root = ET.fromstring(content)  # noqa: S314 - written by ourselves
-    for child in list(root):
-        if child.tag == f"{{{_SVG}}}metadata":
-            root.remove(child)
-    for element in root.iter():
-        for name, value in element.attrib.items():
-            if name == "id":
-                element.set(name, f"{prefix}-{value}")
-            elif name == f"{{{_XLINK}}}href" and value.startswith("#"):
-                element.set(name, f"#{prefix}-{value[1:]}")
-            elif "url(#" in value:
-                element.set(name, _POINTER.sub(rf"url(#{prefix}-\1)", value))
-    root.set("role", "img")
-    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 - escaped by ElementTree
+    text = content.decode()
+    text = _METADATA.sub("", text[text.index("<svg ") :], count=1)
+    text = _TAG.sub(lambda tag: _POINTER.sub(rf"\1{prefix}-", tag.group()), text)
+    return Markup(text.replace("<svg ", '<svg role="img" ', 1))  # noqa: S704 - escaped by matplotlib
