@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from flask.cli import with_appcontext
 from sqlalchemy import Connection, text
 
-from halfscan_api.database import Database
+from halfscan_api.database import BUSY_TIMEOUT_S, Database
 from halfscan_api.errors import HalfscanError
 from halfscan_api.state import state
 
@@ -24,6 +24,8 @@ log = structlog.stdlib.get_logger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number, the same everywhere: two processes that start at once migrate one after the other.
 _LOCK_KEY = 4_815_162_342
+# Several that start at once on a busy machine wait for all that came first.
+MIGRATION_TIMEOUT_S = 180
 
 
 class SchemaError(HalfscanError):
@@ -93,7 +95,7 @@ def _transaction(database: Database) -> Iterator[Connection]:
             if database.is_sqlite:
                 # A table is changed by copying it: with the keys on, dropping the old copy would
                 # delete the rows that refer to it. The switch works outside a transaction only.
-                with _foreign_keys_off(connection), connection.begin():
+                with _patient_and_keyless(connection), connection.begin():
                     yield connection
                     _check_foreign_keys(connection)
             else:
@@ -110,12 +112,15 @@ def _transaction(database: Database) -> Iterator[Connection]:
 
 
 @contextmanager
-def _foreign_keys_off(connection: Connection) -> Iterator[None]:
+def _patient_and_keyless(connection: Connection) -> Iterator[None]:
+    """Turn foreign keys off, and wait for another process's migration as PostgreSQL's lock does."""
     driver = connection.connection.cursor()
     driver.execute("PRAGMA foreign_keys=OFF")
+    driver.execute(f"PRAGMA busy_timeout={MIGRATION_TIMEOUT_S * 1000}")
     try:
         yield
     finally:
+        driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
         driver.execute("PRAGMA foreign_keys=ON")
         driver.close()
 

@@ -66,7 +66,7 @@ class DetectionRow:
     clustered : ClusteredMcNemar
         The same with levels (and readers) nested in patients; the naive test is within it.
     adjusted : Adjusted
-        The exact p-value after the correction that the protocol declares.
+        The p-value over patients (`clustered.decision`) after the correction of the protocol.
     """
 
     item: str
@@ -120,12 +120,12 @@ def compute(session: Session, frame: Frame, options: DetectionQuery) -> Table[De
     raw = [
         RawTest(
             (draft.finding.name, draft.place),
-            naive.p_value,
+            clustered.decision.p_value,
             together=draft.reader is None,
             part="" if draft.place is None else "levels",
             role=_role(frame, draft),
         )
-        for draft, (naive, _) in zip(drafts, tested, strict=True)
+        for draft, (_, clustered) in zip(drafts, tested, strict=True)
     ]
     adjusted = adjust(frame.protocol, raw, alpha=alpha)
     rows = tuple(
@@ -153,7 +153,7 @@ def compute(session: Session, frame: Frame, options: DetectionQuery) -> Table[De
                 "levels (and readers)."
             ),
             (
-                f"p adjusted, of the exact test, by {frame.protocol.multiplicity.method}: "
+                f"p adjusted, of that over patients, by {frame.protocol.multiplicity.method}: "
                 f"{families_text(frame.protocol.multiplicity)}; single levels are a family of "
                 f"their own; * significant at {alpha:g}. "
                 "That no difference is significant is no proof of equivalence: see that table."
@@ -287,9 +287,9 @@ def _grid(
             for text in (
                 "Difference",
                 "p",
-                "p adjusted",
                 "Interval (patients)",
                 "p (patients)",
+                "p adjusted",
                 "n",
             )
         ),
@@ -312,8 +312,8 @@ def _line(row: DetectionRow) -> Line:
         share(row.test_only, row.total),
         with_interval(test.difference, test.interval, None, 3),
         p_text(test.p_value, test.reason),
-        p_text(row.adjusted.p_value) + mark,
         interval_text(decision.interval, 3),
         p_text(decision.p_value, decision.reason),
+        p_text(row.adjusted.p_value) + mark,
         f"{row.n} of {row.n_given}",
     )

@@ -14,7 +14,7 @@ from halfscan_api.studies.noise_series import put_noise_series, role_of, withdra
 from halfscan_api.studies.schemas import CaseOut, NoiseSeriesIn, Withdrawal
 from halfscan_api.studies.tables import NoiseRole
 
-blueprint = APIBlueprint("noise_series", __name__, tag="studies")
+blueprint = APIBlueprint("noise_series", __name__, tag="noise series")
 
 _PATH = "/<int:study_id>/cases/<pseudonym>/noise-series/<arm>/<sequence>/<role>"
 _NOT_FOUND = "There is no such study, case, arm, sequence or role"
