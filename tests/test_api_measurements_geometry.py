@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from matplotlib.path import Path as Line
 
@@ -144,6 +144,7 @@ def test_an_ellipse_against_its_equation(
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 20)), min_size=3, max_size=9))
+@example([(0.0, 0.0), (0.0, 1.0), (2.0, 5e-324)])
 def test_a_polygon_against_another_program(corners: list[tuple[float, float]]) -> None:
     """Matplotlib's, wherever no centre lies on the line."""
     frame = make_frame()

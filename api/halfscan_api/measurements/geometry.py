@@ -312,10 +312,10 @@ def _in_polygon(grid: Points, points: Points) -> Mask:
     x, y = grid[..., 0], grid[..., 1]
     inside = np.zeros(x.shape, dtype=bool)
     for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        if y0 == y1:
-            continue
         crosses = (y0 > y) != (y1 > y)
-        inside ^= crosses & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+        # Between 0 and 1, however short the side is.
+        share = (y[crosses] - y0) / (y1 - y0)
+        inside[crosses] ^= x[crosses] < x0 + share * (x1 - x0)
     return inside
 
 
