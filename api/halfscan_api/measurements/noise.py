@@ -15,10 +15,9 @@ import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from halfscan_api.archive import ImagesMissing, SeriesIdentity, archive
+from halfscan_api.archive import SeriesIdentity, archive
 from halfscan_api.audit import Actor, JsonObject, timestamp
-from halfscan_api.blinded.source import Frame, SourceCache, SourceSeries, UnusableImages
-from halfscan_api.blinded.source import identity_of as identity
+from halfscan_api.blinded.source import Frame, SourceCache, SourceSeries, identity_of
 from halfscan_api.measurements.geometry import (
     Coordinates,
     Geometry,
@@ -27,21 +26,21 @@ from halfscan_api.measurements.geometry import (
     pixels_inside,
     same_grid,
 )
+from halfscan_api.measurements.remeasurement import (
+    change_of,
+    complete_sheets,
+    measure_each,
+    series_of,
+)
 from halfscan_api.measurements.schemas import NoiseMeasured, NoiseNotMeasured
 from halfscan_api.measurements.tables import Measurement
-from halfscan_api.readings.sheet import load_sheet, load_sheets
-from halfscan_api.readings.tables import Reading, ReadingState
 from halfscan_api.state import state
 from halfscan_api.studies.protocol import Protocol, RegionRole
 from halfscan_api.studies.service import (
     get_study,
-    lock_study,
-    move_revision,
     protocol_of,
-    record_change,
-    trail_of,
 )
-from halfscan_api.studies.tables import CaseSeries, NoiseRole, NoiseSeries
+from halfscan_api.studies.tables import NoiseRole, NoiseSeries
 from halfscan_stats import (
     Reason,
     SignalToNoise,
@@ -118,40 +117,29 @@ def measure_noise(
     """
     with state().database.snapshot() as session:
         jobs, unchanged = _jobs(session, study_id, codes)
-    total, left_out, images = 0, [], _Images(cache)
-    for reading_id, own in jobs.items():
-        made: list[tuple[_Job, SignalToNoise]] = []
-        for job in own:
-            try:
-                made.append((job, _measure(job, images)))
-            except (UnusableGeometry, UnusableImages, ImagesMissing) as error:
-                left_out.append(job.left_out(str(error)))
-        if made:
-            _store(study_id, reading_id, made, actor=actor, now=now)
-        total += len(made)
-    return NoiseMeasured(measured=total, unchanged=unchanged, left_out=left_out)
+    images = _Images(cache)
+    total, left_out = measure_each(
+        jobs,
+        lambda job: _measure(job, images),
+        lambda reading_id, made: _store(study_id, reading_id, made, actor=actor, now=now),
+    )
+    return NoiseMeasured(
+        measured=total,
+        unchanged=unchanged,
+        left_out=[job.left_out(reason) for job, reason in left_out],
+    )
 
 
-def _jobs(
-    session: Session, study_id: int, codes: Sequence[str] | None
-) -> tuple[dict[int, list[_Job]], int]:
-    """Find what is to be measured, by reading, and count what is measured already."""
+def _jobs(session: Session, study_id: int, codes: Sequence[str] | None) -> tuple[list[_Job], int]:
+    """Find what is to be measured, and count what is measured already."""
     study = get_study(session, study_id)
     signals = _signals(protocol_of(session, study))
-    query = select(Reading.id).where(
-        Reading.study_id == study.id, Reading.state == ReadingState.COMPLETE.value
-    )
-    if codes is not None:
-        query = query.where(Reading.code.in_(codes))
-    series = {
-        (row.case_id, row.arm, row.sequence): identity(row)
-        for row in session.scalars(select(CaseSeries).where(CaseSeries.study_id == study.id))
-    }
+    series = series_of(session, study)
     noise = defaultdict(list)
     for row in session.scalars(select(NoiseSeries).where(NoiseSeries.study_id == study.id)):
         noise[row.case_id, row.arm, row.sequence].append(row)
-    jobs, unchanged = defaultdict(list), 0
-    for sheet in load_sheets(session, study.id, session.scalars(query).all()):
+    jobs, unchanged = [], 0
+    for sheet in complete_sheets(session, study, codes):
         reading = sheet.reading
         for (arm, sequence, region), own in sorted(sheet.measurements.items()):
             if arm != reading.arm or (sequence, region) not in signals:
@@ -166,8 +154,8 @@ def _jobs(
                 names = (reading.id, reading.code, arm, sequence, region, method)
                 image = (own.sop_instance_uid, own.frame_number)
                 seen = (own.geometry, image, series.get(place))
-                jobs[reading.id].append(_Job(*names, *seen, row.id, identity(row)))
-    return dict(jobs), unchanged
+                jobs.append(_Job(*names, *seen, row.id, identity_of(row)))
+    return jobs, unchanged
 
 
 def _signals(protocol: Protocol) -> set[tuple[str, str]]:
@@ -186,8 +174,8 @@ class _Images:
         self._cache = cache
         self._values: dict[tuple[str, str], Values] = {}
 
-    def series(self, identity_: SeriesIdentity) -> SourceSeries:
-        return self._cache.get(archive(), identity_)
+    def series(self, identity: SeriesIdentity) -> SourceSeries:
+        return self._cache.get(archive(), identity)
 
     def values(self, source: SourceSeries, frame: Frame) -> Values:
         key = (source.series.orthanc_id, frame.key)
@@ -254,22 +242,16 @@ def _store(
     now: datetime,
 ) -> None:
     """Store what was measured, unless the region has moved or the series was replaced meanwhile."""
-    with state().database.write() as session:
-        study = lock_study(session, study_id)
-        reading = session.get_one(Reading, reading_id, with_for_update=True)
-        sheet = load_sheet(session, reading)
-        before = sheet.state()
+    with change_of(study_id, reading_id, "reading.noise", actor=actor, now=now) as (
+        session,
+        _,
+        sheet,
+    ):
         for job, answer in made:
             own = sheet.measurements.get((job.arm, job.sequence, job.region))
             row = session.get(NoiseSeries, job.noise_id)
             if own is not None and _stands(job, own, row):
                 own.noise = {**(own.noise or {}), job.method.value: _entry(job, answer, now)}
-        session.flush()
-        after = sheet.state()
-        if after != before:
-            move_revision(study)
-            trail = trail_of(session, study, actor, now)
-            record_change(trail, "reading.noise", sheet.subject, before, after)
 
 
 def _stands(job: _Job, own: Measurement, row: NoiseSeries | None) -> bool:

@@ -106,11 +106,7 @@ def transfer_regions(study_id: int, json_data: Transfer) -> Transferred:
         actor=caller().actor(),
         now=state().clock(),
     )
-    # The answer names readings with their arms.
-    with state().database.write() as session:
-        study = get_study(session, study_id)
-        trail = trail_of(session, study, caller().actor(), state().clock())
-        note_look(trail, study, "measurements/transfer")
+    _note_look(study_id, "measurements/transfer")
     log.info("regions_transferred", study=study_id, measured=done.measured)
     return done
 
@@ -133,13 +129,16 @@ def measure_noise(study_id: int, json_data: NoiseRequest) -> NoiseMeasured:
         actor=caller().actor(),
         now=state().clock(),
     )
-    # The answer names readings with their arms.
-    with state().database.write() as session:
-        study = get_study(session, study_id)
-        trail = trail_of(session, study, caller().actor(), state().clock())
-        note_look(trail, study, "measurements/noise")
+    _note_look(study_id, "measurements/noise")
     log.info("noise_measured", study=study_id, measured=done.measured)
     return done
+
+
+def _note_look(study_id: int, what: str) -> None:
+    """Note an answer that names readings with their arms."""
+    with state().database.write() as session:
+        study = get_study(session, study_id)
+        note_look(trail_of(session, study, caller().actor(), state().clock()), study, what)
 
 
 def _measured_out(desk: Desk, made: list[RegionMeasured]) -> MeasuredOut:

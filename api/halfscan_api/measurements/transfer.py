@@ -4,17 +4,16 @@ The regions are placed once, by a reader who does not know the arm, and measured
 differs is then the images, not the hand.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from halfscan_api.archive import ImagesMissing, SeriesIdentity, archive
+from halfscan_api.archive import SeriesIdentity, archive
 from halfscan_api.audit import Actor
-from halfscan_api.blinded.source import SourceCache, UnusableImages, identity_of
+from halfscan_api.blinded.source import SourceCache
 from halfscan_api.measurements.geometry import (
     Coordinates,
     Geometry,
@@ -23,21 +22,20 @@ from halfscan_api.measurements.geometry import (
     nearest_frame,
 )
 from halfscan_api.measurements.regions import Ruler, measured
+from halfscan_api.measurements.remeasurement import (
+    change_of,
+    complete_sheets,
+    measure_each,
+    series_of,
+)
 from halfscan_api.measurements.schemas import NotTransferred, Transferred
 from halfscan_api.measurements.service import Measured, put_measurement, update_snr
 from halfscan_api.measurements.tables import Measurement
-from halfscan_api.readings.sheet import load_sheet, load_sheets
-from halfscan_api.readings.tables import Reading, ReadingState
 from halfscan_api.state import state
 from halfscan_api.studies.service import (
     get_study,
-    lock_study,
-    move_revision,
     protocol_of,
-    record_change,
-    trail_of,
 )
-from halfscan_api.studies.tables import CaseSeries
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,35 +85,26 @@ def transfer(
     """
     with state().database.snapshot() as session:
         jobs, unchanged = _jobs(session, study_id, codes)
-    total, left_out, ruler = 0, [], Ruler()
-    for reading_id, own in _by_reading(jobs):
-        made: list[tuple[_Job, Measured]] = []
-        for job in own:
-            try:
-                made.append((job, _measure(job, cache, ruler)))
-            except (UnusableGeometry, UnusableImages, ImagesMissing) as error:
-                left_out.append(job.left_out(str(error)))
-        if made:
-            _store(study_id, reading_id, made, actor=actor, now=now)
-        total += len(made)
-    return Transferred(measured=total, unchanged=unchanged, left_out=left_out)
+    ruler = Ruler()
+    total, left_out = measure_each(
+        jobs,
+        lambda job: _measure(job, cache, ruler),
+        lambda reading_id, made: _store(study_id, reading_id, made, actor=actor, now=now),
+    )
+    return Transferred(
+        measured=total,
+        unchanged=unchanged,
+        left_out=[job.left_out(reason) for job, reason in left_out],
+    )
 
 
 def _jobs(session: Session, study_id: int, codes: Sequence[str] | None) -> tuple[list[_Job], int]:
     """Find what is to be measured, and count what is measured already."""
     study = get_study(session, study_id)
     arms = protocol_of(session, study).arm_names
-    query = select(Reading.id).where(
-        Reading.study_id == study.id, Reading.state == ReadingState.COMPLETE.value
-    )
-    if codes is not None:
-        query = query.where(Reading.code.in_(codes))
-    series = {
-        (row.case_id, row.arm, row.sequence): identity_of(row)
-        for row in session.scalars(select(CaseSeries).where(CaseSeries.study_id == study.id))
-    }
+    series = series_of(session, study)
     jobs, unchanged = [], 0
-    for sheet in load_sheets(session, study.id, session.scalars(query).all()):
+    for sheet in complete_sheets(session, study, codes):
         reading = sheet.reading
         for (arm, sequence, region), row in sorted(sheet.measurements.items()):
             if arm != reading.arm or row.geometry is None:
@@ -129,13 +118,6 @@ def _jobs(session: Session, study_id: int, codes: Sequence[str] | None) -> tuple
                 place = (reading.id, reading.code, other, sequence, region)
                 jobs.append(_Job(*place, row.geometry, identity))
     return jobs, unchanged
-
-
-def _by_reading(jobs: Iterable[_Job]) -> Iterator[tuple[int, list[_Job]]]:
-    grouped: dict[int, list[_Job]] = {}
-    for job in jobs:
-        grouped.setdefault(job.reading_id, []).append(job)
-    yield from grouped.items()
 
 
 def _measure(job: _Job, cache: SourceCache, ruler: Ruler) -> Measured:
@@ -171,22 +153,18 @@ def _store(
     now: datetime,
 ) -> None:
     """Store what was measured for a reading, unless its own region has moved meanwhile."""
-    with state().database.write() as session:
-        study = lock_study(session, study_id)
-        reading = session.get_one(Reading, reading_id, with_for_update=True)
-        sheet = load_sheet(session, reading)
-        before = sheet.state()
+    with change_of(study_id, reading_id, "reading.transfer", actor=actor, now=now) as (
+        session,
+        study,
+        sheet,
+    ):
         for job, values in made:
-            own = sheet.measurements.get((reading.arm, job.sequence, job.region))
+            own = sheet.measurements.get((sheet.reading.arm, job.sequence, job.region))
             if _is_placed_so(own, job):
                 put_measurement(
                     session, sheet, job.sequence, job.region, values, now=now, arm=job.arm
                 )
-        update_snr(sheet, protocol_of(session, study, reading.protocol_version))
-        session.flush()
-        move_revision(study)
-        trail = trail_of(session, study, actor, now)
-        record_change(trail, "reading.transfer", sheet.subject, before, sheet.state())
+        update_snr(sheet, protocol_of(session, study, sheet.reading.protocol_version))
 
 
 def _is_placed_so(own: Measurement | None, job: _Job) -> bool:
