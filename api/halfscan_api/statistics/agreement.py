@@ -81,13 +81,11 @@ def compute(session: Session, frame: Frame, options: AgreementQuery) -> Table[Ro
         rows += fleiss_rows(session, frame, options)
     if options.section in {"all", "measurements"} and frame.protocol.regions:
         rows += _icc_rows(frame, snr_values(session, frame), options)
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="agreement",
         title="Agreement between readers and between protocols",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=tuple(rows),
         grids=tuple(_grids(frame, rows)),
         notes=(

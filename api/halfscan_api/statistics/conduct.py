@@ -110,13 +110,11 @@ def compute(session: Session, frame: Frame, options: TableQuery) -> Table[Row]:
     times = list(_times(session, frame))
     missing = list(_missing(session, frame))
     changes = list(_changes(session, frame))
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="conduct",
         title="Conduct of the readings",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=(*times, *missing, *changes),
         grids=tuple(_grids(frame, times, missing, changes)),
         notes=(

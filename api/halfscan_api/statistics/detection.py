@@ -132,13 +132,11 @@ def compute(session: Session, frame: Frame, options: DetectionQuery) -> Table[De
         _row(frame, draft, *tests, one)
         for draft, tests, one in zip(drafts, tested, adjusted, strict=True)
     )
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="detection",
         title="Detection of common findings by protocol",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=rows,
         grids=tuple(_grids(frame, rows)),
         notes=(

@@ -93,13 +93,11 @@ def compute(session: Session, frame: Frame, options: EquivalenceQuery) -> Table[
         draft.row(frame, one, alpha) for draft, one in zip(every, adjusted, strict=True)
     ]
     rows += [draft.row(frame, None, alpha) for draft in indices if draft.endpoint is None]
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="equivalence",
         title="Non-inferiority, equivalence and interchangeability",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=tuple(rows),
         grids=tuple(grids_of(frame, rows)),
         notes=tuple(notes_of(frame, rows, options, alpha)),

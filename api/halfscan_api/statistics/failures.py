@@ -86,13 +86,11 @@ def compute(session: Session, frame: Frame, options: TableQuery) -> Table[Row]:
     """
     disagreements = list(_disagreements(session, frame))
     without = list(_without(session, frame))
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="failures",
         title="Failure analysis",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=(*disagreements, *without),
         grids=tuple(_grids(frame, disagreements, without)),
         notes=(

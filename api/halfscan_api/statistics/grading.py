@@ -143,13 +143,11 @@ def compute(session: Session, frame: Frame, options: GradingQuery) -> Table[Row]
             scores = _scores(session, frame, criterion, arm)
             rows += _characteristics(frame, criterion, arm, scores, sequences, options)
             rows.append(_regression(frame, criterion, arm, scores, options))
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="visual-grading",
         title="Visual grading of image quality",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=tuple(rows),
         grids=tuple(_grids(frame, rows)),
         notes=(

@@ -92,13 +92,11 @@ def compute(session: Session, frame: Frame, options: ScoreQuery) -> Table[Row]:
     tested = difference_rows(frame, drafts, options, EndpointKind.IMAGE_QUALITY)
     rows: list[Row] = [row for row in tested if row.place in sequences]
     rows += _kappas(session, frame, found.pairs, options)
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="image-quality",
         title="Subjective image quality by reader and protocol",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=tuple(rows),
         grids=tuple(_grid(frame, name, rows) for name in sequences),
         notes=(

@@ -74,13 +74,11 @@ def compute(session: Session, frame: Frame, options: TableQuery) -> Table[Lineag
     Table of LineageRow
     """
     rows = tuple(_rows(session, frame))
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="lineage",
         title="Lineage of every series",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=rows,
         grids=(_grid(rows),),
         notes=(

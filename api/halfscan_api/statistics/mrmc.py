@@ -140,13 +140,11 @@ def compute(session: Session, frame: Frame, options: MrmcQuery) -> Table[MrmcRow
         rows = _tested(frame, options, tuple(_rows(session, frame, standard, options)))
         grids = (_grid(frame, rows, standard, options),)
         notes = tuple(_notes(frame, standard, rows, options))
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="mrmc",
         title="Multi-reader multi-case analysis of the findings",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=rows,
         grids=grids,
         notes=notes,

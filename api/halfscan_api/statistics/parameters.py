@@ -103,13 +103,11 @@ def compute(session: Session, frame: Frame, options: TableQuery) -> Table[Parame
         for sequence in frame.protocol.sequence_names
         for name in names
     )
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="protocol",
         title="Technical parameters of the protocols",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=rows,
         grids=(_grid(frame, rows),),
         notes=(

@@ -81,13 +81,11 @@ def compute(session: Session, frame: Frame, options: TableQuery) -> Table[Row]:
     """
     exclusions = list(_exclusions(session, frame))
     steps = list(_steps(session, frame, len(exclusions)))
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="participants",
         title="Flow of participants",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=(*steps, *exclusions),
         grids=tuple(_grids(steps, exclusions)),
         notes=(

@@ -7,8 +7,10 @@ The layout for people is made from the rows alone.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
+from halfscan_api.statistics.frame import Frame
+from halfscan_api.statistics.options import TableQuery
 from halfscan_stats import Result, SampleSize
 from halfscan_stats.result import plain
 
@@ -109,6 +111,31 @@ class Table(Generic[R]):
     rows: tuple[R, ...]
     grids: tuple[Grid, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        frame: Frame,
+        options: TableQuery,
+        *,
+        name: str,
+        title: str,
+        rows: tuple[R, ...],
+        grids: tuple[Grid, ...],
+        notes: tuple[str, ...],
+    ) -> Self:
+        """Make the table of a study at one revision, as it was asked for."""
+        return cls(
+            name=name,
+            title=title,
+            study=frame.name,
+            revision=frame.revision,
+            protocol_version=frame.protocol_version,
+            options=options.shown(),
+            rows=rows,
+            grids=grids,
+            notes=notes,
+        )
 
     @property
     def methods(self) -> tuple[str, ...]:

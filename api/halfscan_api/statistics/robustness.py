@@ -77,13 +77,11 @@ def compute(session: Session, frame: Frame, options: RobustnessQuery) -> Table[R
         if endpoint.hypothesis in WITH_MARGIN and endpoint.kind is not EndpointKind.SCAN_TIME
         for comparison in comparisons(session, frame, endpoint, together=True)
     ]
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="robustness",
         title="Robustness",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=tuple(rows),
         grids=tuple(_grids(frame, rows)),
         notes=(

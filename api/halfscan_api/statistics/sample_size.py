@@ -125,13 +125,11 @@ def compute(session: Session, frame: Frame, options: SampleSizeQuery) -> Table[S
         *_score_rows(session, frame, options),
         *_mrmc_rows(session, frame, options),
     )
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="sample-size",
         title="Sample sizes",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=rows,
         grids=(_grid(frame, rows),),
         notes=(

@@ -82,13 +82,11 @@ def compute(session: Session, frame: Frame, options: DifferenceQuery) -> Table[R
     drafts = list(_drafts(frame, times))
     differences = difference_rows(frame, drafts, options, EndpointKind.SCAN_TIME)
     rows: tuple[Row, ...] = (*differences, *(_saving(frame, draft) for draft in drafts))
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="scan-time",
         title="Scan time by protocol",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=rows,
         grids=(_grid(frame, rows),),
         notes=(

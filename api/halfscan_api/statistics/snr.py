@@ -132,13 +132,11 @@ def compute(session: Session, frame: Frame, options: SnrQuery) -> Table[Row]:
             rows += reader_iccs(frame, snr, common, options.level)
     sizes = size_rows(session, frame, sequences)
     rows += sizes
-    return Table(
+    return Table.of(
+        frame,
+        options,
         name="snr",
         title="Signal-to-noise ratio by region, reader and protocol",
-        study=frame.name,
-        revision=frame.revision,
-        protocol_version=frame.protocol_version,
-        options=options.shown(),
         rows=tuple(rows),
         grids=tuple(grid for name in sequences for grid in _grids(frame, name, rows)),
         notes=(*difference_notes(frame, options), *NOTES, *_further_notes(methods, sizes)),

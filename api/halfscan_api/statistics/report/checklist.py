@@ -20,7 +20,6 @@ from halfscan_api.statistics.report.facts import Facts
 from halfscan_api.statistics.report.methods import Tables
 from halfscan_api.statistics.report.stard_ai import STARD_AI, STARD_AI_ITEMS
 from halfscan_api.statistics.report.verdicts import (
-    METHODS,
     Items,
     Verdict,
     always,
@@ -40,10 +39,12 @@ from halfscan_api.statistics.report.verdicts import (
     numbers,
     planned,
     precision,
+    protocol_access,
     raters,
     relevance,
     replicates,
     sample_size,
+    statistical_methods,
     variability,
 )
 
@@ -116,7 +117,7 @@ _STARD: Items = (
     (
         "14",
         "Methods to estimate or compare accuracy",
-        always((METHODS, "Methods of the results")),
+        statistical_methods,
     ),
     (
         "15",
@@ -148,14 +149,7 @@ _STARD: Items = (
     ("26", "Limitations: bias, uncertainty, how far the results carry", limitations),
     ("27", "What follows for practice", for_authors("the discussion")),
     ("28", "Registration", for_authors("number and name of the registry")),
-    (
-        "29",
-        "Where the protocol can be seen",
-        always(
-            ("Amendments and deviations",),
-            "The server holds every version; where the public finds it is for the authors.",
-        ),
-    ),
+    ("29", "Where the protocol can be seen", protocol_access),
     (
         "30",
         "Funding and the role of the funders",
@@ -177,7 +171,7 @@ _GRRAS: Items = (
         "Whether readings were independent",
         always(("Methods: blinding", "Methods: randomisation and wash-out")),
     ),
-    ("10", "Statistical analysis", always((METHODS, "Methods of the results"))),
+    ("10", "Statistical analysis", statistical_methods),
     ("11", "Readers, patients and repeats that there were", numbers),
     ("12", "Characteristics of readers and patients", characteristics),
     ("13", "Estimates of reliability and agreement with their uncertainty", estimates),

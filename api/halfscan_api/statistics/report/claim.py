@@ -9,26 +9,28 @@ Radiol Artif Intell 2024;6:e240300. doi:10.1148/ryai.240300
 from halfscan_api.statistics.report.facts import Facts
 from halfscan_api.statistics.report.methods import Tables
 from halfscan_api.statistics.report.verdicts import (
-    METHODS,
     Items,
     Judge,
     Status,
     Verdict,
+    acquisition,
     always,
     cross_tables,
     dates,
     estimates,
+    failure_analysis,
     flow,
     for_authors,
-    graded,
     hypotheses,
     limitations,
     missing_data,
     no_reference,
     planned,
     precision,
+    protocol_access,
     raters,
     sample_size,
+    statistical_methods,
 )
 
 CLAIM = "CLAIM 2024"
@@ -60,27 +62,6 @@ def _robustness(facts: Facts, tables: Tables) -> Verdict:
         if rows
         else "No endpoint declares a margin: nothing was shown that could be tried.",
     )
-
-
-def failure_analysis(facts: Facts, tables: Tables) -> Verdict:
-    """Judge whether errors are shown."""
-    if not facts.frame.protocol.findings:
-        return Verdict(Status.NOT_APPLICABLE, (), "The protocol asks for no findings.")
-    if not any(row.n for row in tables["detection"].rows):
-        return Verdict(Status.MISSING, (), "No finding has been read in both protocols yet.")
-    return graded(
-        ("Failure analysis",),
-        "Every place that was seen with one protocol alone is named; what the images show there is "
-        "for the authors.",
-    )
-
-
-def acquisition(facts: Facts, tables: Tables) -> Verdict:
-    """Judge what the headers of the series tell."""
-    del tables
-    noted, given = facts.with_parameters, facts.n_series
-    gap = "" if given and noted == given else f"Headers were noted of {noted} of {given} series."
-    return graded(("Technical parameters", "Scan time"), gap)
 
 
 def _external(facts: Facts, tables: Tables) -> Verdict:
@@ -133,8 +114,8 @@ CLAIM_ITEMS: Items = (
     ("25", "Training", _TRAINING),
     ("26", "How the final model was chosen", _TRAINING),
     ("27", "Ensembles", _TRAINING),
-    ("28", "Measures of performance", always((METHODS, "Methods of the results"))),
-    ("29", "Significance and uncertainty", always((METHODS, "Methods of the results"))),
+    ("28", "Measures of performance", statistical_methods),
+    ("29", "Significance and uncertainty", statistical_methods),
     ("30", "Robustness or sensitivity analysis", _robustness),
     ("31", "How the model's results are explained", for_authors("whether they are explained")),
     ("32", "Test on data of the same source", _external),
@@ -147,14 +128,7 @@ CLAIM_ITEMS: Items = (
     ("39", "Failure analysis", failure_analysis),
     ("40", "Limitations", limitations),
     ("41", "What follows for practice", for_authors("the discussion")),
-    (
-        "42",
-        "Where the protocol can be seen",
-        always(
-            ("Amendments and deviations",),
-            "The server holds every version; where the public finds it is for the authors.",
-        ),
-    ),
+    ("42", "Where the protocol can be seen", protocol_access),
     (
         "43",
         "Availability of software, model and data",

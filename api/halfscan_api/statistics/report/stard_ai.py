@@ -6,16 +6,16 @@ Sounderajah V, et al. The STARD-AI reporting guideline for diagnostic accuracy s
 artificial intelligence. Nat Med 2025;31:3283-3289. doi:10.1038/s41591-025-03953-8
 """
 
-from halfscan_api.statistics.report.claim import acquisition, failure_analysis
 from halfscan_api.statistics.report.verdicts import (
-    METHODS,
     Items,
+    acquisition,
     always,
     blinded,
     categories,
     characteristics,
     cross_tables,
     dates,
+    failure_analysis,
     flow,
     for_authors,
     hypotheses,
@@ -25,9 +25,11 @@ from halfscan_api.statistics.report.verdicts import (
     no_reference,
     planned,
     precision,
+    protocol_access,
     raters,
     relevance,
     sample_size,
+    statistical_methods,
     variability,
 )
 
@@ -64,7 +66,7 @@ STARD_AI_ITEMS: Items = (
     (
         "18",
         "Methods to estimate or compare accuracy",
-        always((METHODS, "Methods of the results")),
+        statistical_methods,
     ),
     (
         "19",
@@ -104,14 +106,7 @@ STARD_AI_ITEMS: Items = (
     ("34", "What follows for practice", relevance),
     ("35", "Ethical considerations and fairness", for_authors("the discussion")),
     ("36", "Registration", for_authors("number and name of the registry")),
-    (
-        "37",
-        "Where the protocol can be seen",
-        always(
-            ("Amendments and deviations",),
-            "The server holds every version; where the public finds it is for the authors.",
-        ),
-    ),
+    ("37", "Where the protocol can be seen", protocol_access),
     ("38", "Funding and the role of the funders", for_authors("sources of support, their role")),
     ("39", "Commercial interests", for_authors("interests of the authors")),
     (

@@ -61,6 +61,13 @@ def graded(where: tuple[str, ...], *gaps: str) -> Verdict:
     return Verdict(Status.PARTLY if missing else Status.REPORTED, where, missing)
 
 
+statistical_methods = always((METHODS, "Methods of the results"))
+protocol_access = always(
+    ("Amendments and deviations",),
+    "The server holds every version; where the public finds it is for the authors.",
+)
+
+
 def hypotheses(facts: Facts, tables: Tables) -> Verdict:
     del tables
     endpoints = facts.frame.protocol.endpoints
@@ -281,3 +288,24 @@ def relevance(facts: Facts, tables: Tables) -> Verdict:
 def replicates(facts: Facts, tables: Tables) -> Verdict:
     verdict = sample_size(facts, tables)
     return Verdict(verdict.status, (*verdict.where, "Methods: design"), verdict.missing)
+
+
+def failure_analysis(facts: Facts, tables: Tables) -> Verdict:
+    """Judge whether errors are shown."""
+    if not facts.frame.protocol.findings:
+        return Verdict(Status.NOT_APPLICABLE, (), "The protocol asks for no findings.")
+    if not any(row.n for row in tables["detection"].rows):
+        return Verdict(Status.MISSING, (), "No finding has been read in both protocols yet.")
+    return graded(
+        ("Failure analysis",),
+        "Every place that was seen with one protocol alone is named; what the images show there is "
+        "for the authors.",
+    )
+
+
+def acquisition(facts: Facts, tables: Tables) -> Verdict:
+    """Judge what the headers of the series tell."""
+    del tables
+    noted, given = facts.with_parameters, facts.n_series
+    gap = "" if given and noted == given else f"Headers were noted of {noted} of {given} series."
+    return graded(("Technical parameters", "Scan time"), gap)
