@@ -14,6 +14,9 @@ from halfscan_api.readings.tables import AnswerKind
 from halfscan_api.statistics.frame import load_frame
 from halfscan_api.statistics.mrmc import ratings_of, reference_standard
 from halfscan_api.statistics.profiles import Profiles
+from halfscan_api.statistics.report.checklist import judged
+from halfscan_api.statistics.report.facts import load_facts
+from halfscan_api.statistics.service import SUBJECTS, compute_table
 from halfscan_api.studies.protocol import Multiplicity, Protocol, Truth, template
 from halfscan_api.studies.service import get_study
 from halfscan_stats import mrmc_ustatistics, noninferiority_mrmc, obuchowski_rockette
@@ -164,6 +167,21 @@ def test_without_a_truth_there_is_one_sentence_and_no_table(sqlite_api: Api) -> 
     found = ask(sqlite_api, study)
     assert {row["reason"] for row in found["rows"]} == {"no_reference_standard"}
     assert list(found["reasons"]) == ["no_reference_standard"]
+
+
+@pytest.mark.parametrize("truth", [None, Truth(reader="expert")])
+def test_the_checklists_know_whether_there_is_a_truth(sqlite_api: Api, truth: Truth | None) -> None:
+    study = study_with(sqlite_api, truth, cases=6)
+    with sqlite_api.database.snapshot() as session:
+        row = get_study(session, study)
+        tables = {name: compute_table(session, row, name) for name in SUBJECTS}
+        items = judged(load_facts(session, row, load_frame(session, row)), tables)
+    judgements = {(one.guideline, one.number): one.verdict for one in items}
+    cross, precise = judgements["STARD 2015", "23"], judgements["STARD 2015", "24"]
+    denied = "which the study does not have"
+    assert (denied in cross.missing) == (truth is None)
+    assert ("Many readers, many cases" in precise.where) == (truth is not None)
+    assert ("need a reference standard" in precise.missing) == (truth is None)
 
 
 def test_a_truth_whose_reader_is_not_there_says_so(sqlite_api: Api) -> None:

@@ -766,6 +766,29 @@ def test_a_plan_allows_for_patients_and_claims_no_power_of_its_own(sqlite_api: A
     assert "Power now" not in page
 
 
+@pytest.mark.parametrize("cases", [1, 6])
+def test_every_reason_in_a_cell_is_explained_below(sqlite_api: Api, cases: int) -> None:
+    protocol = template("tang2024").model_copy(update={"endpoints": ()})
+    with sqlite_api.database.write() as session:
+        study = fill_study(session, Simulation(protocol), cases=cases).id
+    printed = set()
+    for name in SUBJECTS:
+        with sqlite_api.database.snapshot() as session:
+            table = compute_table(session, get_study(session, study), name)
+        # Brackets in headings are units.
+        cells = [
+            cell
+            for grid in table.grids
+            for line in grid.body
+            for cell in line
+            if isinstance(cell, str)
+        ]
+        reasons = {words for cell in cells for words in re.findall(r"\[([^\]]+)\]", cell)}
+        assert reasons <= {results.words_of(reason) for reason in table.printed_reasons}, name
+        printed |= reasons
+    assert {"no margin", "no reference standard"} & printed == {"no margin"}
+
+
 def test_texts_say_what_was_asked(sqlite_api: Api) -> None:
     study = tang_study(sqlite_api, cases=6, readers=("r1", "r2", "expert"))
     page = ask(sqlite_api, study, "agreement", level=0.9, format="html").text

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import TableQuery
+from halfscan_api.studies.protocol import Hypothesis
 from halfscan_stats import Result, SampleSize
 from halfscan_stats.result import plain
 
@@ -38,7 +39,10 @@ REASONS = {
     "not_positive": "a measurement is 0 or below: it has no logarithm, and no ratio",
     "pairs_unknown": "only the discordant pairs are known",
     "not_reachable": "no finite sample gives what was asked for",
-    "no_reference_standard": "the study has no reference standard: MRMC needs one (truth_reader)",
+    "no_reference_standard": (
+        "the study has no reference standard: MRMC needs one (truth in the protocol, or "
+        "truth_reader)"
+    ),
     "no_truth_reader": "the study has no reader of the name that the protocol gives its truth",
     "no_margin": "no endpoint declares a margin",
     "not_recorded": "the archived headers were not recorded at enrolment",
@@ -239,6 +243,16 @@ def _names(kind: type) -> tuple[str, ...]:
 def words_of(name: str) -> str:
     """Write the name of a reason or of an endpoint for people: ``constant difference``."""
     return str(name).replace("_", " ")
+
+
+def word_of(hypothesis: str) -> str:
+    """Write a hypothesis for people."""
+    return "non-inferiority" if hypothesis == Hypothesis.NONINFERIORITY else hypothesis
+
+
+def yes(value: bool | None) -> str:  # noqa: FBT001 - a word for it
+    """Write an answer."""
+    return NOTHING if value is None else "yes" if value else "no"
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -1,4 +1,4 @@
-"""Robustness: whether what was shown against a margin hangs on one patient or on one reader."""
+"""Robustness: whether what was shown against a margin hangs on one patient."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy.orm import Session
 
-from halfscan_api.statistics.comparisons import WITH_MARGIN, Comparison, comparisons
+from halfscan_api.statistics.comparisons import Comparison, comparisons
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import RobustnessQuery
-from halfscan_api.statistics.results import NOTHING, Cell, Grid, Line, Table, p_text
+from halfscan_api.statistics.results import Cell, Grid, Line, Table, p_text, words_of, yes
 from halfscan_api.studies.protocol import EndpointKind
 
 
@@ -73,9 +73,9 @@ def compute(session: Session, frame: Frame, options: RobustnessQuery) -> Table[R
     alpha = options.alpha or frame.protocol.alpha
     rows = [
         _row(frame, comparison, alpha)
-        for endpoint in frame.protocol.endpoints
-        if endpoint.hypothesis in WITH_MARGIN and endpoint.kind is not EndpointKind.SCAN_TIME
-        for comparison in comparisons(session, frame, endpoint, together=True)
+        for comparison in comparisons(
+            session, frame, together=True, without={EndpointKind.SCAN_TIME}
+        )
     ]
     return Table.of(
         frame,
@@ -86,9 +86,10 @@ def compute(session: Session, frame: Frame, options: RobustnessQuery) -> Table[R
         grids=tuple(_grids(frame, rows)),
         notes=(
             (
-                f"Each comparison with a margin, done again without each patient, at the one-sided "
-                f"level {alpha:g} and without correction for several tests. Turned: patients "
-                "without whom the answer would be the other one."
+                "Each comparison of findings, scores and SNR with a margin, done again without "
+                f"each patient, at the one-sided level {alpha:g} and without correction "
+                "for several tests. Turned: patients without whom the answer would be the other "
+                "one."
             ),
             (
                 "Each reader alone, and all together, stand in the table of equivalence. Sites and "
@@ -138,7 +139,7 @@ def _grids(frame: Frame, rows: list[RobustnessRow]) -> Iterator[Grid]:
     )
     for endpoint in dict.fromkeys(row.endpoint for row in rows):
         body = tuple(_line(frame, row) for row in rows if row.endpoint == endpoint)
-        caption = f"Without each patient in turn: {endpoint.replace('_', ' ')}"
+        caption = f"Without each patient in turn: {words_of(endpoint)}"
         yield Grid(caption, (head,), body)
 
 
@@ -148,7 +149,7 @@ def _line(frame: Frame, row: RobustnessRow) -> Line:
         Cell(f"{row.label}{place}"),
         row.reader or "all together",
         *(p_text(value) for value in (row.p_value, row.p_lowest, row.p_highest)),
-        NOTHING if row.shown is None else "yes" if row.shown else "no",
+        yes(row.shown),
         str(row.n_turned),
         str(row.n_patients),
     )

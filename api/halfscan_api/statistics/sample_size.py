@@ -20,9 +20,9 @@ from halfscan_api.statistics.detection import finding_tables
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import SampleSizeQuery
 from halfscan_api.statistics.profiles import Profiles
-from halfscan_api.statistics.results import Cell, Grid, Line, Table, number
+from halfscan_api.statistics.results import Cell, Grid, Line, Table, number, words_of
 from halfscan_api.statistics.sample_size_mrmc import MRMC_NOTE, mrmc_plans
-from halfscan_api.studies.protocol import EndpointKind, Hypothesis
+from halfscan_api.studies.protocol import OF_DIFFERENCES, EndpointKind
 from halfscan_stats import (
     SampleSize,
     StatsError,
@@ -321,9 +321,6 @@ def _score_rows(
                     yield _plan(frame, options, what, "paired_t", assumed, {}, one_sided=True)
 
 
-_OF_DIFFERENCES = {Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE}
-
-
 def _mrmc_rows(session: Session, frame: Frame, options: SampleSizeQuery) -> Iterator[SampleSizeRow]:
     """Plan for the AUC of many readers."""
     for found in mrmc_plans(session, frame, options):
@@ -343,10 +340,7 @@ def _margins(frame: Frame, kind: EndpointKind) -> dict[str, float]:
     """Margin of each finding: of the first endpoint that declares one."""
     found: dict[str, float] = {}
     for endpoint in frame.protocol.endpoints:
-        if endpoint.kind is kind and endpoint.hypothesis in {
-            Hypothesis.NONINFERIORITY,
-            Hypothesis.EQUIVALENCE,
-        }:
+        if endpoint.kind is kind and endpoint.hypothesis in OF_DIFFERENCES:
             for finding in frame.protocol.findings:
                 if endpoint.item in {None, finding.name} and endpoint.margin is not None:
                     found.setdefault(finding.name, endpoint.margin)
@@ -466,8 +460,7 @@ def _grid(frame: Frame, rows: tuple[SampleSizeRow, ...]) -> Grid:
 
 def _line(frame: Frame, row: SampleSizeRow) -> Line:
     assumed = ", ".join(
-        f"{_WORDS.get(name, name.replace('_', ' '))} {value:.3g}"
-        for name, value in row.assumptions.items()
+        f"{_WORDS.get(name, words_of(name))} {value:.3g}" for name, value in row.assumptions.items()
     )
     plan = row.plan
     size = number(None) if plan is None or plan.n is None else str(plan.n)
@@ -478,6 +471,6 @@ def _line(frame: Frame, row: SampleSizeRow) -> Line:
         row.source,
         _TEST_WORDS[row.test],
         assumed,
-        f"{size} [{row.reason}]" if row.reason else size,
+        f"{size} [{words_of(row.reason)}]" if row.reason else size,
         patients,
     )

@@ -87,10 +87,10 @@ class Hypothesis(StrEnum):
     ESTIMATE = "estimate"
 
 
-# Hypotheses with a margin.
-MARGINAL = frozenset(
-    {Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE, Hypothesis.INTERCHANGEABILITY}
-)
+# Hypotheses about a difference of the arms with a margin.
+OF_DIFFERENCES = frozenset({Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE})
+# All hypotheses with a margin.
+MARGINAL = frozenset({*OF_DIFFERENCES, Hypothesis.INTERCHANGEABILITY})
 
 
 class Arm(Input):

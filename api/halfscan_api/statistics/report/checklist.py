@@ -141,7 +141,7 @@ _STARD: Items = (
     (
         "22",
         "Time and treatment between index test and reference standard",
-        for_authors("time between the two scans; there is no reference standard"),
+        for_authors("time between the two scans"),
     ),
     ("23", "Cross table of index test and reference standard", cross_tables),
     ("24", "Estimates of accuracy with their precision", precision),

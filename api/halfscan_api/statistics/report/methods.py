@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from halfscan_api.statistics.differing import DifferenceRow
-from halfscan_api.statistics.equivalence_layout import word_of
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.lineage import LineageRow
 from halfscan_api.statistics.report.deviations import Seen
 from halfscan_api.statistics.report.facts import Facts, minute
-from halfscan_api.statistics.results import Table
+from halfscan_api.statistics.results import Table, word_of, words_of
 from halfscan_api.studies.protocol import Endpoint, EndpointKind, EndpointRole, Protocol, RegionRole
 from halfscan_api.studies.randomisation import RULES
 
@@ -117,7 +116,7 @@ def _endpoint(protocol: Protocol, one: Endpoint) -> str:
 
 def kind_of(one: Endpoint) -> str:
     """Name what an endpoint is about."""
-    return "SNR" if one.kind is EndpointKind.SNR else one.kind.value.replace("_", " ")
+    return "SNR" if one.kind is EndpointKind.SNR else words_of(one.kind.value)
 
 
 def item_of(protocol: Protocol, one: Endpoint) -> str:
@@ -334,7 +333,7 @@ def _statistics(facts: Facts, tables: Tables) -> Iterator[str]:
             "Limits of agreement of two readers' SNR are of the difference, or in all protocols of "
             "a region of the ratio (logarithms transformed back, Bland and Altman 1999) where the "
             "spread grows with the mean in any of them (one-sided regression of the absolute "
-            "residual difference on the mean, level 0.05 over the number of pairs of readers)."
+            "residual difference of the two readers shown on the mean, level 0.05)."
         )
     yield _multiplicity(facts)
     yield from _margins(facts, tables)

@@ -87,7 +87,7 @@ STARD_AI_ITEMS: Items = (
     (
         "27",
         "Time and treatment between index test and reference standard",
-        for_authors("time between the two scans; there is no reference standard"),
+        for_authors("time between the two scans"),
     ),
     (
         "28",

@@ -102,14 +102,24 @@ def dates(facts: Facts, tables: Tables) -> Verdict:
     )
 
 
+def _header_gap(facts: Facts) -> str:
+    """Say of how many series no headers were noted; nothing where none is missing."""
+    noted, given = facts.with_parameters, facts.n_series
+    return "" if given and noted == given else f"Headers were noted of {noted} of {given} series."
+
+
+def _unread(tables: Tables) -> Verdict | None:
+    """Judge a study of which no finding has been read with both arms."""
+    if any(row.n for row in tables["detection"].rows):
+        return None
+    return Verdict(Status.MISSING, (), "No finding has been read in both protocols yet.")
+
+
 def index_test(facts: Facts, tables: Tables) -> Verdict:
-    noted = facts.with_parameters
     models = any(row.model_name is not None for row in tables["lineage"].rows)
     return graded(
         ("Methods: image reconstruction", "Technical parameters"),
-        ""
-        if noted == facts.n_series and noted
-        else (f"Headers were noted of {noted} of {facts.n_series} series."),
+        _header_gap(facts),
         "" if models else "No series has a recorded reconstruction.",
     )
 
@@ -157,14 +167,15 @@ def missing_data(facts: Facts, tables: Tables) -> Verdict:
 
 
 def variability(facts: Facts, tables: Tables) -> Verdict:
-    del tables
     if len(facts.readers) < 2:
         return Verdict(Status.MISSING, (), "There are fewer than two readers.")
+    robust = bool(tables["robustness"].rows)
     return Verdict(
         Status.PARTLY,
-        ("Agreement", "Robustness"),
-        "Readers and protocols are compared, each patient is left out in turn; patients are not "
-        "divided into groups.",
+        ("Agreement", "Robustness") if robust else ("Agreement",),
+        "Readers and protocols are compared"
+        + (", each patient is left out in turn" if robust else "")
+        + "; patients are not divided into groups.",
     )
 
 
@@ -194,26 +205,25 @@ def flow(facts: Facts, tables: Tables) -> Verdict:
 
 
 def cross_tables(facts: Facts, tables: Tables) -> Verdict:
-    del facts
-    if not any(row.n for row in tables["detection"].rows):
-        return Verdict(Status.MISSING, (), "No finding has been read in both protocols yet.")
-    return Verdict(
+    if facts.frame.protocol.truth is None:
+        why = "; not against a reference standard, which the study does not have."
+    else:
+        why = "; against the reference standard there are areas under the curve, no cross tables."
+    return _unread(tables) or Verdict(
         Status.PARTLY,
         ("Detection",),
-        "Protocol against protocol, for every finding and reader; not against a reference "
-        "standard, which the study does not have.",
+        f"Protocol against protocol, for every finding and reader{why}",
     )
 
 
 def precision(facts: Facts, tables: Tables) -> Verdict:
-    del facts
-    if not any(row.n for row in tables["detection"].rows):
-        return Verdict(Status.MISSING, (), "No finding has been read in both protocols yet.")
-    return Verdict(
-        Status.PARTLY,
-        ("Detection", "Agreement", "Equivalence"),
-        "Differences and agreement with their intervals; sensitivity and specificity need a "
-        "reference standard.",
+    where: tuple[str, ...] = ("Detection", "Agreement", "Equivalence")
+    why = "sensitivity and specificity need a reference standard."
+    if facts.frame.protocol.truth is not None:
+        where = (*where, "Many readers, many cases")
+        why = "against the reference standard by areas under the curve."
+    return _unread(tables) or Verdict(
+        Status.PARTLY, where, f"Differences and agreement with their intervals; {why}"
     )
 
 
@@ -294,9 +304,7 @@ def failure_analysis(facts: Facts, tables: Tables) -> Verdict:
     """Judge whether errors are shown."""
     if not facts.frame.protocol.findings:
         return Verdict(Status.NOT_APPLICABLE, (), "The protocol asks for no findings.")
-    if not any(row.n for row in tables["detection"].rows):
-        return Verdict(Status.MISSING, (), "No finding has been read in both protocols yet.")
-    return graded(
+    return _unread(tables) or graded(
         ("Failure analysis",),
         "Every place that was seen with one protocol alone is named; what the images show there is "
         "for the authors.",
@@ -306,6 +314,4 @@ def failure_analysis(facts: Facts, tables: Tables) -> Verdict:
 def acquisition(facts: Facts, tables: Tables) -> Verdict:
     """Judge what the headers of the series tell."""
     del tables
-    noted, given = facts.with_parameters, facts.n_series
-    gap = "" if given and noted == given else f"Headers were noted of {noted} of {given} series."
-    return graded(("Technical parameters", "Scan time"), gap)
+    return graded(("Technical parameters", "Scan time"), _header_gap(facts))
