@@ -12,9 +12,9 @@ from api_support import Api, done, json_of, series
 from blinded_support import ARMS, BlindedStudy, Lumbar, start_blinded
 from dicom_maker import made_uid
 from halfscan_api.archive import Archive, ImagesMissing, SeriesIdentity
-from halfscan_api.blinded.source import SourceCache
+from halfscan_api.blinded.source import Frame, SourceCache, SourceSeries
 from halfscan_api.measurements.geometry import Coordinates, Geometry, Kind
-from halfscan_api.measurements.regions import Ruler
+from halfscan_api.measurements.regions import RecentImages, Ruler
 from halfscan_api.studies.cases import find_reconstruction
 from halfscan_api.studies.tables import CaseSeries
 from test_api_blinded import pixels
@@ -121,6 +121,23 @@ def test_images_are_those_of_the_patient(first: Examination, second: Examination
                 assert set(np.unique(source.stored(frame))) == {owner.brightness}
             measured = ruler.measure(circle, source, source.frames[0])
             assert measured.mean == owner.brightness
+
+
+def test_images_that_were_read_last_are_kept_and_no_more(first: Examination) -> None:
+    first.store()
+    read = []
+    with closing(Archive(first.lumbar.orthanc_url)) as archive:
+        source = SourceCache().get(archive, first.identity("standard"))
+
+    def pixels_of(_: SourceSeries, frame: Frame) -> Any:
+        read.append(frame.key)
+        return np.zeros((1, 1))
+
+    images = RecentImages(pixels_of, size=2)
+    a, b, c = source.frames[:3]
+    for frame in (a, a, b, a, c, a, b):
+        images.get(source, frame)
+    assert read == [one.key for one in (a, b, c, b)]
 
 
 def test_where_the_patient_is_not_known_nobody_is_shown(

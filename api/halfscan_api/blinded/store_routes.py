@@ -26,9 +26,10 @@ from halfscan_api.readings import service as readings
 from halfscan_api.readings.answers import Answers
 from halfscan_api.readings.closing import ReadingClosed
 from halfscan_api.state import state
+from halfscan_api.studies.callers import callers_trail
 from halfscan_api.studies.protocol import Protocol
 from halfscan_api.studies.readers import reader_of
-from halfscan_api.studies.service import get_study, trail_of
+from halfscan_api.studies.service import get_study
 
 log = structlog.stdlib.get_logger(__name__)
 blueprint = APIBlueprint("blinded_store", __name__, tag="blinded reports")
@@ -122,7 +123,7 @@ def _save(code: str, measured: list[RegionMeasured]) -> None:
 def _trail(session: Session) -> Trail:
     reader = reader_of(session, caller())
     study = get_study(session, reader.study_id)
-    return trail_of(session, study, caller().actor(reader=reader.name), state().clock())
+    return callers_trail(session, study, reader=reader.name)
 
 
 def _answer(filed: Filed) -> Response:

@@ -14,7 +14,8 @@ from halfscan_api.enrolment.schemas import (
 )
 from halfscan_api.enrolment.tables import StudyEnrolment
 from halfscan_api.state import state
-from halfscan_api.studies.service import get_study, lock_study, trail_of
+from halfscan_api.studies.callers import lock_for_caller
+from halfscan_api.studies.service import get_study
 
 log = structlog.stdlib.get_logger(__name__)
 blueprint = APIBlueprint("enrolment", __name__, tag="enrolment")
@@ -72,7 +73,6 @@ def put_setting(study_id: int, json_data: EnrolmentSetting) -> EnrolmentSettingO
     What finished while it was off, or while the archive was away, comes with the next POST.
     """
     with state().database.write() as session:
-        study = lock_study(session, study_id)
-        trail = trail_of(session, study, caller().actor(), state().clock())
+        study, trail = lock_for_caller(session, study_id)
         row = service.set_automatic(trail, study, automatic=json_data.automatic)
         return EnrolmentSettingOut.model_validate(row)

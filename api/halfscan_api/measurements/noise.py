@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -26,6 +24,7 @@ from halfscan_api.measurements.geometry import (
     pixels_inside,
     same_grid,
 )
+from halfscan_api.measurements.regions import RecentImages
 from halfscan_api.measurements.remeasurement import (
     change_of,
     complete_sheets,
@@ -58,7 +57,6 @@ _NO_NOISE = {
     SnrMethod.DIFFERENCE: "the repeat differs nowhere, or by a constant: it is a copy",
     SnrMethod.NOISE_MAP: "the noise map is 0 in the region",
 }
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +115,10 @@ def measure_noise(
     """
     with state().database.snapshot() as session:
         jobs, unchanged = _jobs(session, study_id, codes)
-    images = _Images(cache)
+    images = RecentImages(SourceSeries.rescaled)
     total, left_out = measure_each(
         jobs,
-        lambda job: _measure(job, images),
+        lambda job: _measure(job, cache, images),
         lambda reading_id, made: _store(study_id, reading_id, made, actor=actor, now=now),
     )
     return NoiseMeasured(
@@ -167,34 +165,17 @@ def _signals(protocol: Protocol) -> set[tuple[str, str]]:
     }
 
 
-class _Images:
-    """Images of the archive; one that several regions lie on is read once."""
-
-    def __init__(self, cache: SourceCache) -> None:
-        self._cache = cache
-        self._values: dict[tuple[str, str], Values] = {}
-
-    def series(self, identity: SeriesIdentity) -> SourceSeries:
-        return self._cache.get(archive(), identity)
-
-    def values(self, source: SourceSeries, frame: Frame) -> Values:
-        key = (source.series.orthanc_id, frame.key)
-        if key not in self._values:
-            self._values[key] = source.rescaled(frame)
-        return self._values[key]
-
-
-def _measure(job: _Job, images: _Images) -> SignalToNoise:
+def _measure(job: _Job, cache: SourceCache, images: RecentImages) -> SignalToNoise:
     if job.geometry is None:
         raise UnusableGeometry("the viewer measured the region: its place is not known")
     if job.series is None:
         raise UnusableGeometry("the case has no such series in this arm")
-    own, other = images.series(job.series), images.series(job.noise)
+    own, other = (cache.get(archive(), series) for series in (job.series, job.noise))
     frame = _image_of(job, own)
     partner = _partner(frame, own, other)
     geometry = Geometry(Kind(job.geometry["kind"]), Coordinates.PATIENT, job.geometry["points"])
     mask = pixels_inside(geometry, frame)
-    signal, noise = images.values(own, frame)[mask], images.values(other, partner)[mask]
+    signal, noise = images.get(own, frame)[mask], images.get(other, partner)[mask]
     try:
         if job.method is SnrMethod.DIFFERENCE:
             answer = snr_difference(signal, noise)

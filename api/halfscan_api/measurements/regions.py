@@ -1,6 +1,7 @@
 """Regions that the server measures on the archived pixels, for an open reading."""
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +21,46 @@ from halfscan_api.measurements.schemas import NewRegion
 from halfscan_api.measurements.service import Measured, RegionMeasured
 from halfscan_api.measurements.tables import MeasurementSource
 
+Values = npt.NDArray[np.float64]
+
+
+class RecentImages:
+    """The images that were read last: one that several regions lie on is read once.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the pixels of a frame of a series; shape (rows, columns).
+    size : int
+        How many are kept: a study's images are far more than fit into memory.
+    """
+
+    def __init__(self, read: Callable[[SourceSeries, Frame], Values], size: int = 16) -> None:
+        self._read, self._size = read, size
+        self._values: OrderedDict[tuple[str, str], Values] = OrderedDict()
+
+    def get(self, source: SourceSeries, frame: Frame) -> Values:
+        """Give the pixels of an image.
+
+        Raises
+        ------
+        ImagesMissing, ArchiveUnavailable
+        """
+        # A SOPInstanceUID alone may stand under two patients.
+        key = (source.series.orthanc_id, frame.key)
+        if key not in self._values:
+            self._values[key] = self._read(source, frame)
+        self._values.move_to_end(key)
+        if len(self._values) > self._size:
+            self._values.popitem(last=False)
+        return self._values[key]
+
 
 class Ruler:
-    """Measures regions; an image that several lie on is read once."""
+    """Measures regions on images as a viewer shows them."""
 
     def __init__(self) -> None:
-        self._values: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+        self._images = RecentImages(SourceSeries.shown)
 
     def measure(self, geometry: Geometry, source: SourceSeries, frame: Frame) -> RegionValues:
         """Measure a region on an image of a series.
@@ -34,11 +69,7 @@ class Ruler:
         ------
         UnusableGeometry, ImagesMissing, ArchiveUnavailable
         """
-        # A SOPInstanceUID alone may stand under two patients.
-        key = (source.series.orthanc_id, frame.key)
-        if key not in self._values:
-            self._values[key] = source.shown(frame)
-        return measure(geometry, frame, self._values[key])
+        return measure(geometry, frame, self._images.get(source, frame))
 
 
 def measured(

@@ -28,8 +28,9 @@ from halfscan_api.readings.answers import Answers, missing_answers
 from halfscan_api.readings.closing import check_replay
 from halfscan_api.readings.service import Desk
 from halfscan_api.state import state
+from halfscan_api.studies.callers import callers_trail
 from halfscan_api.studies.readers import reader_of
-from halfscan_api.studies.service import get_study, trail_of
+from halfscan_api.studies.service import get_study
 from halfscan_api.studies.trail import note_look
 
 T = TypeVar("T")
@@ -81,7 +82,7 @@ def save_measured(code: str, made: list[RegionMeasured], headers: ChangeHeaders)
             raise ImagesNotFound
         reader = reader_of(session, caller())
         study = get_study(session, reader.study_id)
-        trail = trail_of(session, study, caller().actor(reader=reader.name), state().clock())
+        trail = callers_trail(session, study, reader=reader.name)
         desk = readings.save(trail, reader, code, Answers(measured=made), headers)
         return Answer(_measured_out(desk, made), headers={"ETag": etag(desk.sheet.reading.version)})
 
@@ -138,7 +139,7 @@ def _note_look(study_id: int, what: str) -> None:
     """Note an answer that names readings with their arms."""
     with state().database.write() as session:
         study = get_study(session, study_id)
-        note_look(trail_of(session, study, caller().actor(), state().clock()), study, what)
+        note_look(callers_trail(session, study), study, what)
 
 
 def _measured_out(desk: Desk, made: list[RegionMeasured]) -> MeasuredOut:

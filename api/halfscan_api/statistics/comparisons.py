@@ -1,25 +1,24 @@
 """Comparisons of the arms that an endpoint with a margin declares: their pairs, and the test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy.orm import Session
 
 from halfscan_api.readings.tables import AnswerKind
-from halfscan_api.statistics.counts import PairCounts, Side, paired_values, with_patients
+from halfscan_api.statistics.counts import Counts, PairCounts, Side, paired_values, with_patients
 from halfscan_api.statistics.detection import finding_tables
 from halfscan_api.statistics.differing import Numbers, complete_pairs, given_of
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.profiles import Profiles
 from halfscan_api.statistics.scan_time import TOTAL, with_total
 from halfscan_api.statistics.snr import signal_regions
-from halfscan_api.statistics.values import scan_times, snr_values
-from halfscan_api.studies.protocol import Endpoint, EndpointKind, Hypothesis
+from halfscan_api.statistics.values import SnrValues, scan_times, snr_values
+from halfscan_api.studies.protocol import OF_DIFFERENCES, Endpoint, EndpointKind, Hypothesis
 from halfscan_stats import NonInferiority, Tost, noninferiority_paired_proportions, tost_paired
-
-WITH_MARGIN = frozenset({Hypothesis.NONINFERIORITY, Hypothesis.EQUIVALENCE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,48 +84,79 @@ class Comparison:
         return result.decision.p_upper if longer else result.decision.p_lower
 
 
+class _Answers:
+    """Answers of a study, loaded when the first endpoint asks for them."""
+
+    def __init__(self, session: Session, frame: Frame) -> None:
+        self.session, self.frame = session, frame
+        self._findings: dict[tuple[int | None, str], Mapping[str, Counts]] = {}
+
+    @cached_property
+    def profiles(self) -> Profiles:
+        return Profiles(self.session, self.frame, AnswerKind.FINDING)
+
+    @cached_property
+    def scores(self) -> PairCounts:
+        return PairCounts(self.session, self.frame, AnswerKind.SCORE)
+
+    @cached_property
+    def snr(self) -> SnrValues:
+        return snr_values(self.session, self.frame)
+
+    @cached_property
+    def times(self) -> dict[tuple[str, str], Numbers]:
+        return with_total(self.frame, scan_times(self.session, self.frame))
+
+    def findings(self, reader: int | None, arm: str) -> Mapping[str, Counts]:
+        """Tables of a reader (None: of all) by finding, the reference arm against another."""
+        key = reader, arm
+        if key not in self._findings:
+            sides = Side(reader, self.frame.reference), Side(reader, arm)
+            self._findings[key] = finding_tables(self.profiles, self.frame, sides)
+        return self._findings[key]
+
+
 def comparisons(
-    session: Session, frame: Frame, endpoint: Endpoint, *, together: bool = False
+    session: Session,
+    frame: Frame,
+    *,
+    together: bool = False,
+    without: Collection[EndpointKind] = (),
 ) -> Iterator[Comparison]:
-    """Give the comparisons of an endpoint.
+    """Give the comparisons of every endpoint that tests a difference against a margin.
 
     Parameters
     ----------
     session : Session
     frame : Frame
-    endpoint : Endpoint
-        One with a margin.
     together : bool
         Findings of all readers together alone, instead of each reader's too.
+    without : collection of EndpointKind
+        Endpoints to leave out.
     """
-    if endpoint.kind is EndpointKind.DETECTION:
-        return _of_findings(session, frame, endpoint, together=together)
-    make = {
+    answers = _Answers(session, frame)
+    make: dict[EndpointKind, Callable[[_Answers, Frame, Endpoint], Iterator[Comparison]]] = {
+        EndpointKind.DETECTION: partial(_of_findings, together=together),
         EndpointKind.IMAGE_QUALITY: _of_scores,
         EndpointKind.SNR: _of_snr,
         EndpointKind.SCAN_TIME: _of_times,
     }
-    return make[endpoint.kind](session, frame, endpoint)
+    for endpoint in frame.protocol.endpoints:
+        if endpoint.hypothesis in OF_DIFFERENCES and endpoint.kind not in without:
+            yield from make[endpoint.kind](answers, frame, endpoint)
 
 
 def _of_findings(
-    session: Session, frame: Frame, endpoint: Endpoint, *, together: bool
+    answers: _Answers, frame: Frame, endpoint: Endpoint, *, together: bool
 ) -> Iterator[Comparison]:
     everyone = frame.readers[0] if len(frame.readers) == 1 else None
-    apart = (*frame.readers, *((None,) if len(frame.readers) > 1 else ()))
-    readers = (everyone,) if together else apart
-    profiles = Profiles(session, frame, AnswerKind.FINDING)
+    readers = (everyone,) if together else frame.readers_and_all
     for arm in frame.test_arms:
-        tables = []
-        for reader in readers:
-            who = None if reader is None else reader.id
-            tables.append(
-                finding_tables(profiles, frame, (Side(who, frame.reference), Side(who, arm)))
-            )
         for finding in frame.protocol.findings:
             if endpoint.item not in {None, finding.name}:
                 continue
-            for reader, counts in zip(readers, tables, strict=True):
+            for reader in readers:
+                counts = answers.findings(None if reader is None else reader.id, arm)
                 n_readers = len(frame.readers) if reader is None else 1
                 yield Comparison(
                     *(endpoint, finding.name, finding.label, None),
@@ -137,8 +167,7 @@ def _of_findings(
                 )
 
 
-def _of_scores(session: Session, frame: Frame, endpoint: Endpoint) -> Iterator[Comparison]:
-    counts = PairCounts(session, frame, AnswerKind.SCORE)
+def _of_scores(answers: _Answers, frame: Frame, endpoint: Endpoint) -> Iterator[Comparison]:
     for sequence in _sequences(frame, endpoint):
         for criterion in frame.protocol.criteria_of(sequence):
             if endpoint.item not in {None, criterion.name}:
@@ -147,13 +176,12 @@ def _of_scores(session: Session, frame: Frame, endpoint: Endpoint) -> Iterator[C
             for arm in frame.test_arms:
                 for reader in frame.readers:
                     sides = Side(reader.id, frame.reference), Side(reader.id, arm)
-                    table = counts.table(criterion.name, [sequence], scale, *sides)
+                    table = answers.scores.table(criterion.name, [sequence], scale, *sides)
                     about = endpoint, criterion.name, criterion.label, sequence, reader.name, arm
                     yield _of_patients(frame, about, paired_values(table, scale))
 
 
-def _of_snr(session: Session, frame: Frame, endpoint: Endpoint) -> Iterator[Comparison]:
-    snr = snr_values(session, frame)
+def _of_snr(answers: _Answers, frame: Frame, endpoint: Endpoint) -> Iterator[Comparison]:
     for sequence in _sequences(frame, endpoint):
         for region in signal_regions(frame, sequence):
             if endpoint.item not in {None, region.name}:
@@ -161,16 +189,15 @@ def _of_snr(session: Session, frame: Frame, endpoint: Endpoint) -> Iterator[Comp
             for arm in frame.test_arms:
                 for reader in frame.readers:
                     values = (
-                        snr.of(sequence, region.name, reader.id, name)
+                        answers.snr.of(sequence, region.name, reader.id, name)
                         for name in (frame.reference, arm)
                     )
                     about = endpoint, region.name, region.label, sequence, reader.name, arm
                     yield _of_patients(frame, about, complete_pairs(*values))
 
 
-def _of_times(session: Session, frame: Frame, endpoint: Endpoint) -> Iterator[Comparison]:
-    times = with_total(frame, scan_times(session, frame))
-    sequence = endpoint.sequence
+def _of_times(answers: _Answers, frame: Frame, endpoint: Endpoint) -> Iterator[Comparison]:
+    times, sequence = answers.times, endpoint.sequence
     place = sequence or TOTAL
     label = "Total" if sequence is None else frame.sequence_label(sequence)
     for arm in frame.test_arms:

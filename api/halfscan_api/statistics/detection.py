@@ -36,7 +36,9 @@ from halfscan_api.statistics.results import (
     interval_text,
     p_text,
     share,
+    used,
     with_interval,
+    words_of,
 )
 from halfscan_api.studies.protocol import EndpointKind, EndpointRole, Finding
 from halfscan_stats import ClusteredMcNemar, McNemar, clustered_mcnemar, mcnemar
@@ -151,7 +153,8 @@ def compute(session: Session, frame: Frame, options: DetectionQuery) -> Table[De
                 "levels (and readers)."
             ),
             (
-                f"p adjusted, of that over patients, by {frame.protocol.multiplicity.method}: "
+                "p adjusted, of that over patients, by "
+                f"{words_of(frame.protocol.multiplicity.method)}: "
                 f"{families_text(frame.protocol.multiplicity)}; single levels are a family of "
                 f"their own; * significant at {alpha:g}. "
                 "That no difference is significant is no proof of equivalence: see that table."
@@ -194,11 +197,10 @@ def _tables_of_level(
 def _drafts(session: Session, frame: Frame, options: DetectionQuery) -> Iterator[_Draft]:
     findings = frame.protocol.findings
     levels = dict.fromkeys(level for finding in findings for level in finding.levels)
-    several = len(frame.readers) > 1
     profiles = Profiles(session, frame, AnswerKind.FINDING)
     for place in (None, *(levels if options.by_level else ())):
         for arm in frame.test_arms:
-            for reader in (*frame.readers, *((None,) if several else ())):
+            for reader in frame.readers_and_all:
                 who = None if reader is None else reader.id
                 sides = Side(who, frame.reference), Side(who, arm)
                 found = (
@@ -313,5 +315,5 @@ def _line(row: DetectionRow) -> Line:
         interval_text(decision.interval, 3),
         p_text(decision.p_value, decision.reason),
         p_text(row.adjusted.p_value) + mark,
-        f"{row.n} of {row.n_given}",
+        used(row.n, row.n_given),
     )

@@ -16,7 +16,7 @@ from halfscan_api.statistics.adjusting import (
 )
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import DifferenceQuery
-from halfscan_api.statistics.results import NOTHING, number, p_text, with_interval, words_of
+from halfscan_api.statistics.results import NOTHING, number, p_text, used, with_interval, words_of
 from halfscan_api.studies.protocol import EndpointKind, EndpointRole
 from halfscan_stats import PairedChoice, Reason, Summary, choose_paired_test, summarize
 from halfscan_stats.result import Result
@@ -199,12 +199,12 @@ def complete_pairs(
 def summary_text(summary: Summary, digits: int) -> str:
     """Write ``3.61 ± 0.49`` or ``4.00 (3.00-4.00)``, and n."""
     text = summary.text(digits) if summary.n else NOTHING
-    return f"{text}\nn {summary.n} of {summary.n_given}"
+    return f"{text}\nn {used(summary.n, summary.n_given)}"
 
 
 def difference_text(choice: PairedChoice, digits: int) -> str:
     """Write the difference that the p-value is of, with the interval that agrees with it."""
-    return f"{_value_text(choice, digits)}\nn {choice.n} of {choice.n_given}"
+    return f"{_value_text(choice, digits)}\nn {used(choice.n, choice.n_given)}"
 
 
 def _value_text(choice: PairedChoice, digits: int) -> str:
@@ -236,13 +236,13 @@ def score_difference_text(choice: PairedChoice, digits: int) -> str:
     """
     ranks = choice.wilcoxon
     if ranks is None or not choice.n:
-        return f"{NOTHING}\nn {choice.n} of {choice.n_given}"
+        return f"{NOTHING}\nn {used(choice.n, choice.n_given)}"
     same = ranks.n - ranks.n_nonzero
     name = "mean" if choice.chosen == "t" else "Hodges-Lehmann"
     return (
         f"{ranks.n_positive} higher, {ranks.n_negative} lower, {same} same\n"
         f"{name} {_value_text(choice, digits)}\n"
-        f"n {choice.n} of {choice.n_given}"
+        f"n {used(choice.n, choice.n_given)}"
     )
 
 

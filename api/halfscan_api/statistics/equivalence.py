@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics.adjusting import Adjusted, RawTest, adjust
-from halfscan_api.statistics.comparisons import WITH_MARGIN, Comparison, comparisons
+from halfscan_api.statistics.comparisons import Comparison, comparisons
 from halfscan_api.statistics.equivalence_layout import grids_of, notes_of
 from halfscan_api.statistics.equivalence_rows import MeanRow, ProportionRow, Row
 from halfscan_api.statistics.frame import Frame
@@ -79,14 +79,11 @@ def compute(session: Session, frame: Frame, options: EquivalenceQuery) -> Table[
     """
     alpha = options.alpha or frame.protocol.alpha
     drafts = [
-        _Draft(comparison, comparison.result(alpha))
-        for endpoint in frame.protocol.endpoints
-        if endpoint.hypothesis in WITH_MARGIN
-        for comparison in comparisons(session, frame, endpoint)
+        _Draft(comparison, comparison.result(alpha)) for comparison in comparisons(session, frame)
     ]
     indices = list(interchange_drafts(session, frame, options, alpha))
     tested = [draft for draft in indices if draft.endpoint is not None]
-    raw = [*(draft.raw() for draft in drafts), *(_raw_index(draft) for draft in tested)]
+    raw = [*(draft.raw() for draft in drafts), *(draft.raw() for draft in tested)]
     adjusted = adjust(frame.protocol, raw, alpha=alpha)
     every: list[_Draft | InterchangeDraft] = [*drafts, *tested]
     rows: list[Row] = [
@@ -102,10 +99,3 @@ def compute(session: Session, frame: Frame, options: EquivalenceQuery) -> Table[
         grids=tuple(grids_of(frame, rows)),
         notes=tuple(notes_of(frame, rows, options, alpha)),
     )
-
-
-def _raw_index(draft: InterchangeDraft) -> RawTest:
-    """All readers are in it: it belongs to the tests of all readers together."""
-    assert draft.endpoint is not None  # noqa: S101 - of those that are tested
-    aspect = (draft.endpoint.name, draft.finding.name, None)
-    return RawTest(aspect, draft.p_value, together=True, role=draft.endpoint.role)

@@ -8,7 +8,6 @@ from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.options import EquivalenceQuery
 from halfscan_api.statistics.results import (
-    NOTHING,
     Cell,
     Grid,
     Line,
@@ -16,6 +15,9 @@ from halfscan_api.statistics.results import (
     p_text,
     used,
     with_interval,
+    word_of,
+    words_of,
+    yes,
 )
 from halfscan_api.studies.protocol import Hypothesis
 from halfscan_stats.rao_scott import ASSUMED_CORRELATION
@@ -62,7 +64,7 @@ def _test_grid(frame: Frame, rows: list[ProportionRow | MeanRow]) -> Grid:
 
 def _caption(frame: Frame, row: Row) -> str:
     return (
-        f"{str(row.endpoint).replace('_', ' ')} ({row.role}): {word_of(row.hypothesis)} of "
+        f"{words_of(str(row.endpoint))} ({row.role}): {word_of(row.hypothesis)} of "
         f"{frame.arm_label(row.test_arm)}, margin {row.margin:g}"
     )
 
@@ -158,7 +160,7 @@ def notes_of(
     if tested:
         yield (
             "Shown: the hypothesis was shown at this level, before / with the correction for "
-            f"several tests ({frame.protocol.multiplicity.method.replace('_', ' ')}: "
+            f"several tests ({words_of(frame.protocol.multiplicity.method)}: "
             f"{families_text(frame.protocol.multiplicity)})."
         )
     if frame.protocol.findings:
@@ -168,13 +170,3 @@ def notes_of(
             "declares a margin for it; elsewhere its interval has "
             f"{100 * options.level:.4g}% confidence."
         )
-
-
-def word_of(hypothesis: str) -> str:
-    """Write a hypothesis for people."""
-    return "non-inferiority" if hypothesis == Hypothesis.NONINFERIORITY else hypothesis
-
-
-def yes(value: bool | None) -> str:  # noqa: FBT001 - a word for it
-    """Write an answer."""
-    return NOTHING if value is None else "yes" if value else "no"

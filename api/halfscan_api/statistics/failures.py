@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session, aliased
 from halfscan_api.readings.tables import Finding
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import TableQuery
-from halfscan_api.statistics.results import Cell, Grid, Line, Table
+from halfscan_api.statistics.results import Cell, Grid, Line, Table, used
 from halfscan_api.studies.tables import CaseSeries, StudyCase
 
 MOST_NAMED = 12  # places in one cell of the page; the JSON and CSV hold all
@@ -194,7 +194,7 @@ def _grids(
             (
                 Cell(frame.arm_label(row.arm)),
                 frame.sequence_label(row.sequence),
-                f"{row.n} of {row.n_given}",
+                used(row.n, row.n_given),
             )
             for row in without
         )

@@ -62,6 +62,11 @@ class Frame:
         """Every pair of readers."""
         return list(combinations(self.readers, 2))
 
+    @property
+    def readers_and_all(self) -> tuple[ReaderOfStudy | None, ...]:
+        """Every reader, and None for all together where there are several."""
+        return (*self.readers, None) if len(self.readers) > 1 else self.readers
+
     def arm_label(self, name: str) -> str:
         """Name of an arm for people."""
         return next((one.label for one in self.protocol.arms if one.name == name), name)

@@ -213,11 +213,10 @@ def _characteristics(
     options: GradingQuery,
 ) -> Iterator[VgcRow]:
     scale = [choice.value for choice in criterion.scale]
-    several = len(frame.readers) > 1
     for sequence in sequences:
         if criterion not in frame.protocol.criteria_of(sequence):
             continue
-        for reader in (*frame.readers, *((None,) if several else ())):
+        for reader in frame.readers_and_all:
             kept = scores.sequence == sequence
             if reader is not None:
                 kept &= scores.reader == reader.id

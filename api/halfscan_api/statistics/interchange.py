@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from halfscan_api.readings.tables import AnswerKind
-from halfscan_api.statistics.adjusting import Adjusted
+from halfscan_api.statistics.adjusting import Adjusted, RawTest
 from halfscan_api.statistics.differing import Numbers
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.options import EquivalenceQuery
@@ -95,6 +95,13 @@ class InterchangeDraft:
     def p_value(self) -> float | None:
         """P-value that decides."""
         return None if self.endpoint is None else self.answer.decision.p_value
+
+    def raw(self) -> RawTest:
+        """Give the p-value for correction: all readers are in it, as in tests of all together."""
+        if self.endpoint is None:
+            raise TypeError("an index without an endpoint is estimated, not tested")
+        aspect = (self.endpoint.name, self.finding.name, None)
+        return RawTest(aspect, self.p_value, together=True, role=self.endpoint.role)
 
     def row(self, frame: Frame, adjusted: Adjusted | None, alpha: float) -> InterchangeRow:
         """Give the row."""

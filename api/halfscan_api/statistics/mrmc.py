@@ -22,7 +22,16 @@ from halfscan_api.statistics.frame import Frame, ReaderOfStudy
 from halfscan_api.statistics.interchange import finding_answers
 from halfscan_api.statistics.options import MrmcQuery
 from halfscan_api.statistics.profiles import Profiles
-from halfscan_api.statistics.results import Cell, Grid, Line, Table, number, p_text, with_interval
+from halfscan_api.statistics.results import (
+    Cell,
+    Grid,
+    Line,
+    Table,
+    number,
+    p_text,
+    with_interval,
+    yes,
+)
 from halfscan_api.studies.protocol import Finding
 from halfscan_stats import (
     MrmcNonInferiority,
@@ -402,5 +411,5 @@ def _noninferiority_cells(row: MrmcRow) -> tuple[str, ...]:
     if test is None:
         return (number(None),) * 3
     shown = test.noninferior if adjusted is None else adjusted.significant
-    word = number(None) if shown is None else "yes" if shown else "no"
+    word = yes(shown)
     return word, p_text(test.p_value, test.reason), f"{test.margin:g}"

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from halfscan_api.measurements.tables import Measurement
 from halfscan_api.statistics.differing import given_of
 from halfscan_api.statistics.frame import Frame
-from halfscan_api.statistics.results import NOTHING, Cell, Grid, Line, number
+from halfscan_api.statistics.results import NOTHING, Cell, Grid, Line, number, used
 from halfscan_stats import Summary, summarize
 
 Place = tuple[str, str, int, str]  # sequence, region, reader, arm
@@ -134,4 +134,4 @@ def _size_text(size: Summary) -> str:
         return NOTHING
     spread = "" if size.sd is None else f" \N{PLUS-MINUS SIGN} {number(size.sd, 1)}"
     ends = f"{number(size.minimum, 1)} to {number(size.maximum, 1)}"
-    return f"{number(size.mean, 1)}{spread}\n{ends}\nn {size.n} of {size.n_given}"
+    return f"{number(size.mean, 1)}{spread}\n{ends}\nn {used(size.n, size.n_given)}"

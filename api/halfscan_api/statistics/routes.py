@@ -26,7 +26,8 @@ from halfscan_api.statistics.schemas import (
     table_answers,
 )
 from halfscan_api.statistics.service import SUBJECTS, compute_table
-from halfscan_api.studies.service import get_study, trail_of
+from halfscan_api.studies.callers import callers_trail
+from halfscan_api.studies.service import get_study
 from halfscan_api.studies.tables import Study
 from halfscan_api.studies.trail import note_look
 
@@ -273,6 +274,6 @@ def looked(study_id: int, name: str, revision: int) -> None:
         return
     with state().database.write() as session:
         study = get_study(session, study_id)
-        trail = trail_of(session, study, caller().actor(), state().clock())
+        trail = callers_trail(session, study)
         note_look(trail, study, f"statistics/{name}")
     seen.add(key)

@@ -98,8 +98,6 @@ def noise_snr_values(session: Session, frame: Frame) -> dict[SnrMethod, SnrValue
 
     What was measured on another series than the one that the case has now does not count.
     """
-    cases = study_cases(session, frame)
-    place = {case: position for position, case in enumerate(cases)}
     present = {
         (row.case_id, row.arm, row.sequence, METHODS[row.role]): row.series_instance_uid
         for row in session.scalars(
@@ -108,6 +106,8 @@ def noise_snr_values(session: Session, frame: Frame) -> dict[SnrMethod, SnrValue
     }
     if not present:
         return {}
+    cases = study_cases(session, frame)
+    place = {case: position for position, case in enumerate(cases)}
     found: dict[SnrMethod, dict[tuple[str, str, int, str, int], Numbers]] = defaultdict(
         lambda: defaultdict(lambda: np.full(len(cases), np.nan))
     )

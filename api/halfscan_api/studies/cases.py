@@ -171,11 +171,7 @@ def put_series(
         case.series.append(row)
     else:
         _fill(trail.session, row, new)
-    trail.session.flush()
-    after = case_state(case)
-    if before != after:
-        move_revision(study)
-        record_change(trail, "case.series", case_subject(case), before, after)
+    record_case(trail, study, case, "case.series", before)
     if row.reconstruction_id != made_by:
         made = {case.pseudonym: {arm: {sequence: row.reconstruction_id}}}
         tell_locally(trail, study, "series.reconstruction", {"reconstructions": made})
@@ -222,6 +218,23 @@ def readmit(trail: Trail, study: Study, case: StudyCase, *, reason: str) -> None
     record_change(
         trail, "case.readmit", case_subject(case), before, case_state(case), reason=reason
     )
+
+
+def record_case(
+    trail: Trail,
+    study: Study,
+    case: StudyCase,
+    action: str,
+    before: JsonObject,
+    *,
+    reason: str | None = None,
+) -> None:
+    """Record what has changed of a case and its series, if anything has."""
+    trail.session.flush()
+    after = case_state(case)
+    if before != after:
+        move_revision(study)
+        record_change(trail, action, case_subject(case), before, after, reason=reason)
 
 
 def get_case(session: Session, study: Study, pseudonym: str) -> StudyCase:

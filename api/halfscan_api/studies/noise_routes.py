@@ -5,14 +5,16 @@ from flask import Response
 from sqlalchemy.orm import Session
 
 from halfscan_api import archive
-from halfscan_api.auth import Role, caller, requires
+from halfscan_api.audit import Trail
+from halfscan_api.auth import Role, requires
 from halfscan_api.enrolment.asked import ask
 from halfscan_api.idempotency import Answer, WriteHeaders, write_once
 from halfscan_api.state import state
 from halfscan_api.studies import cases, present, service
+from halfscan_api.studies.callers import change_case, lock_for_caller
 from halfscan_api.studies.noise_series import put_noise_series, role_of, withdraw_noise_series
 from halfscan_api.studies.schemas import CaseOut, NoiseSeriesIn, Withdrawal
-from halfscan_api.studies.tables import NoiseRole
+from halfscan_api.studies.tables import NoiseRole, Study, StudyCase
 
 blueprint = APIBlueprint("noise_series", __name__, tag="noise series")
 
@@ -51,8 +53,7 @@ def put(
     new = _asked(study_id, place, json_data)
 
     def work(session: Session) -> Answer:
-        study = service.lock_study(session, study_id)
-        trail = service.trail_of(session, study, caller().actor(), state().clock())
+        study, trail = lock_for_caller(session, study_id)
         protocol = service.protocol_of(session, study)
         case = cases.get_case(session, study, pseudonym)
         put_noise_series(trail, study, case, protocol, place, new)
@@ -79,14 +80,10 @@ def withdraw(
     """Take a series back that tells the noise; what was measured on it counts no longer."""
     place = (arm, sequence, role_of(role))
 
-    def work(session: Session) -> Answer:
-        study = service.lock_study(session, study_id)
-        trail = service.trail_of(session, study, caller().actor(), state().clock())
-        case = cases.get_case(session, study, pseudonym)
+    def change(trail: Trail, study: Study, case: StudyCase) -> None:
         withdraw_noise_series(trail, study, case, place, reason=json_data.reason)
-        return Answer(present.case_out(case, service.protocol_of(session, study)))
 
-    return write_once(work, headers=headers_data)
+    return change_case(study_id, pseudonym, change, headers_data)
 
 
 def _asked(study_id: int, place: tuple[str, str, NoiseRole], new: NoiseSeriesIn) -> cases.NewSeries:

@@ -8,14 +8,13 @@ from halfscan_api.studies.cases import (
     MODEL_COLUMNS,
     NewSeries,
     case_state,
-    case_subject,
     check_free,
     check_place,
     find_reconstruction,
     lineage_of,
+    record_case,
 )
 from halfscan_api.studies.protocol import Protocol
-from halfscan_api.studies.service import move_revision, record_change
 from halfscan_api.studies.tables import CaseSeries, NoiseRole, NoiseSeries, Study, StudyCase
 
 
@@ -91,7 +90,7 @@ def put_noise_series(
     row.study_instance_uid = new.study_instance_uid
     row.orthanc_series_id = new.orthanc_series_id
     row.lineage = lineage
-    _record(trail, study, case, before)
+    record_case(trail, study, case, "case.noise_series", before)
     return row
 
 
@@ -109,7 +108,7 @@ def withdraw_noise_series(
         raise NoiseSeriesNotFound(f"the case {case.pseudonym} has no series {'/'.join(place)}")
     case.noise_series.remove(row)
     trail.session.delete(row)
-    _record(trail, study, case, before, reason=reason)
+    record_case(trail, study, case, "case.noise_series", before, reason=reason)
 
 
 def _find(case: StudyCase, place: tuple[str, str, NoiseRole]) -> NoiseSeries | None:
@@ -140,13 +139,3 @@ def _said(made: tuple[object, ...] | None) -> str:
         return "no network that the ledger knows"
     name, version, _, strength = made
     return f"{name} {version}, strength {strength}"
-
-
-def _record(
-    trail: Trail, study: Study, case: StudyCase, before: JsonObject, *, reason: str | None = None
-) -> None:
-    trail.session.flush()
-    after = case_state(case)
-    if before != after:
-        move_revision(study)
-        record_change(trail, "case.noise_series", case_subject(case), before, after, reason=reason)

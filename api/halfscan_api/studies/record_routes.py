@@ -15,6 +15,7 @@ from halfscan_api.audit import SYSTEM, AuditEvent, Trail, canonical, head_of
 from halfscan_api.auth import Role, caller, requires
 from halfscan_api.readings.tables import Reading
 from halfscan_api.state import state
+from halfscan_api.studies.callers import callers_trail
 from halfscan_api.studies.exporting import event_document, export_study
 from halfscan_api.studies.importing import import_study
 from halfscan_api.studies.local import local_state, local_subject
@@ -32,7 +33,7 @@ from halfscan_api.studies.schemas import (
     Verification,
     VerifyQuery,
 )
-from halfscan_api.studies.service import get_study, trail_of
+from halfscan_api.studies.service import get_study
 from halfscan_api.studies.tables import Reader, StudyCase
 from halfscan_api.studies.tabulating import study_as_zip
 from halfscan_api.studies.trail import note_look, verify
@@ -192,7 +193,7 @@ def page_of_events(session: Session, chain: str, query: AuditQuery) -> EventPage
 def _looked(study_id: int, what: str) -> None:
     with state().database.write() as session:
         study = get_study(session, study_id)
-        note_look(trail_of(session, study, caller().actor(), state().clock()), study, what)
+        note_look(callers_trail(session, study), study, what)
 
 
 def _count(session: Session, table: type[StudyCase | Reader | Reading], study_id: int) -> int:

@@ -4,7 +4,6 @@ Readers get nothing here.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 from apiflask import APIBlueprint
@@ -29,6 +28,7 @@ from halfscan_api.readings.service import standings_of
 from halfscan_api.state import state
 from halfscan_api.studies import cases, present, readers, service
 from halfscan_api.studies.allocation import extend_allocation
+from halfscan_api.studies.callers import callers_trail, change_case, lock_for_caller
 from halfscan_api.studies.protocol import Protocol, template
 from halfscan_api.studies.schemas import (
     AllocationList,
@@ -144,7 +144,7 @@ def put_protocol(study_id: int, json_data: NewProtocol, headers_data: ChangeHead
     """
 
     def work(session: Session) -> Answer:
-        study, trail = _locked(session, study_id)
+        study, trail = lock_for_caller(session, study_id)
         check_version(headers_data, study.protocol_version)
         version = service.amend_protocol(trail, study, json_data.protocol, reason=json_data.reason)
         return Answer(present.protocol_out(version), headers={"ETag": etag(version.number)})
@@ -184,7 +184,7 @@ def add_case(study_id: int, json_data: NewCase, headers_data: WriteHeaders) -> R
     asked = _asked(study_id, [(one.arm, one) for one in json_data.series])
 
     def work(session: Session) -> Answer:
-        study, trail = _locked(session, study_id)
+        study, trail = lock_for_caller(session, study_id)
         protocol = service.protocol_of(session, study)
         case = cases.add_case(trail, study, json_data.pseudonym, json_data.kind)
         for one, new in zip(json_data.series, asked, strict=True):
@@ -250,7 +250,7 @@ def put_series(
     [new] = _asked(study_id, [(arm, json_data)])
 
     def work(session: Session) -> Answer:
-        study, trail = _locked(session, study_id)
+        study, trail = lock_for_caller(session, study_id)
         protocol = service.protocol_of(session, study)
         case = cases.get_case(session, study, pseudonym)
         cases.put_series(trail, study, case, protocol, (arm, sequence), new)
@@ -277,7 +277,7 @@ def exclude(
         at = json_data.at or trail.now
         cases.exclude(trail, study, case, reason=json_data.reason, at=at)
 
-    return _change_case(study_id, pseudonym, change, headers_data)
+    return change_case(study_id, pseudonym, change, headers_data)
 
 
 @blueprint.post("/<int:study_id>/cases/<pseudonym>/readmit")
@@ -294,7 +294,7 @@ def readmit(
     def change(trail: Trail, study: Study, case: StudyCase) -> None:
         cases.readmit(trail, study, case, reason=json_data.reason)
 
-    return _change_case(study_id, pseudonym, change, headers_data)
+    return change_case(study_id, pseudonym, change, headers_data)
 
 
 @blueprint.post("/<int:study_id>/readers")
@@ -309,7 +309,7 @@ def add_reader(study_id: int, json_data: NewReader) -> tuple[ReaderWithToken, in
     another token.
     """
     with state().database.write() as session:
-        study, trail = _locked(session, study_id)
+        study, trail = lock_for_caller(session, study_id)
         reader, secret = readers.add_reader(
             trail,
             study,
@@ -340,7 +340,7 @@ def list_readers(study_id: int) -> ReaderList:
 def replace_token(study_id: int, name: str, json_data: NewToken) -> tuple[ReaderWithToken, int]:
     """Give a reader another token: the old one was lost, has expired, or came from elsewhere."""
     with state().database.write() as session:
-        study, trail = _locked(session, study_id)
+        study, trail = lock_for_caller(session, study_id)
         reader = readers.get_reader(session, study, name)
         secret = readers.replace_token(
             trail, study, reader, reason=json_data.reason, days=json_data.days
@@ -357,7 +357,7 @@ def replace_token(study_id: int, name: str, json_data: NewToken) -> tuple[Reader
 def revoke_token(study_id: int, name: str, json_data: ReaderRevocation) -> ReaderOut:
     """Revoke the token of a reader, from now on, and make no other one."""
     with state().database.write() as session:
-        study, trail = _locked(session, study_id)
+        study, trail = lock_for_caller(session, study_id)
         reader = readers.get_reader(session, study, name)
         readers.revoke_readers_token(trail, reader, reason=json_data.reason)
         return ReaderOut.model_validate(reader)
@@ -375,7 +375,7 @@ def allocate(study_id: int, headers_data: WriteHeaders) -> Response:
     """
 
     def work(session: Session) -> Answer:
-        study, trail = _locked(session, study_id)
+        study, trail = lock_for_caller(session, study_id)
         allocated = extend_allocation(trail, study)
         return Answer(present.allocation_out(session, allocated))
 
@@ -392,7 +392,7 @@ def get_allocation(study_id: int) -> AllocationList:
         shown = present.allocation_list(session, service.get_study(session, study_id))
     with state().database.write() as session:
         study = service.get_study(session, study_id)
-        note_look(_trail(session, study), study, "allocation")
+        note_look(callers_trail(session, study), study, "allocation")
     return shown
 
 
@@ -412,25 +412,6 @@ def list_sessions(study_id: int) -> SessionDetailList:
                 for standing in standings_of(session, reader, now)
             ]
         )
-
-
-def _change_case(study_id: int, pseudonym: str, change: Any, headers: WriteHeaders) -> Response:
-    def work(session: Session) -> Answer:
-        study, trail = _locked(session, study_id)
-        case = cases.get_case(session, study, pseudonym)
-        change(trail, study, case)
-        return Answer(present.case_out(case, service.protocol_of(session, study)))
-
-    return write_once(work, headers=headers)
-
-
-def _locked(session: Session, study_id: int) -> tuple[Study, Trail]:
-    study = service.lock_study(session, study_id)
-    return study, _trail(session, study)
-
-
-def _trail(session: Session, study: Study) -> Trail:
-    return service.trail_of(session, study, caller().actor(), state().clock())
 
 
 def _protocol(new: NewStudy) -> Protocol:

@@ -8,7 +8,6 @@ from matplotlib.ticker import MaxNLocator
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import equivalence
-from halfscan_api.statistics.equivalence_layout import word_of, yes
 from halfscan_api.statistics.equivalence_rows import MeanRow, Row
 from halfscan_api.statistics.figures.canvas import (
     FAINT,
@@ -27,7 +26,7 @@ from halfscan_api.statistics.figures.canvas import (
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.options import EquivalenceQuery
-from halfscan_api.statistics.results import REASONS, Table, used, with_interval
+from halfscan_api.statistics.results import REASONS, Table, used, with_interval, word_of, yes
 from halfscan_api.studies.protocol import EndpointKind, Hypothesis
 from halfscan_stats import Interval
 

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from halfscan_api.statistics import options
-from halfscan_api.statistics.equivalence_layout import word_of
 from halfscan_api.statistics.figures import catalogue
 from halfscan_api.statistics.figures.catalogue import FigureName, FigureQuery
 from halfscan_api.statistics.frame import Frame
@@ -20,7 +19,7 @@ from halfscan_api.statistics.report.facts import Facts
 from halfscan_api.statistics.report.inline import inline_svg
 from halfscan_api.statistics.report.methods import Tables, item_of, kind_of, paragraphs
 from halfscan_api.statistics.report.primary import primary_endpoints
-from halfscan_api.statistics.results import Table
+from halfscan_api.statistics.results import Table, word_of
 from halfscan_api.statistics.service import SUBJECTS
 from halfscan_api.statistics.snr import signal_regions
 

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib import metadata
+from importlib.metadata import PackageNotFoundError
 from platform import python_version
 from typing import Any
 
@@ -24,6 +26,9 @@ from halfscan_api.studies.tables import CaseKind, CaseSeries, Reader, Study, Stu
 PACKAGES = ("halfscan", "numpy", "scipy", "matplotlib")
 # Part of the package's statistics, which no table of the report asks for.
 UNUSED = ("statsmodels",)
+
+# The same as long as the process lives; each look reads a file.
+version = cache(metadata.version)
 
 
 @dataclass(frozen=True, slots=True)

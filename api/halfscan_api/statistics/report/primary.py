@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from halfscan_api.statistics.equivalence_layout import word_of
 from halfscan_api.statistics.equivalence_rows import MeanRow, ProportionRow, Row
 from halfscan_api.statistics.frame import Frame
 from halfscan_api.statistics.interchange import InterchangeRow
 from halfscan_api.statistics.report.methods import Tables
-from halfscan_api.statistics.results import p_text, with_interval
+from halfscan_api.statistics.results import p_text, with_interval, word_of, words_of
 from halfscan_api.studies.protocol import Endpoint, EndpointRole, Hypothesis
 
 
@@ -35,7 +34,7 @@ def primary_endpoints(frame: Frame, tables: Tables) -> list[str]:
 
 
 def _paragraph(frame: Frame, endpoint: Endpoint, tables: Tables) -> str:
-    name = endpoint.name.replace("_", " ")
+    name = words_of(endpoint.name)
     if endpoint.hypothesis is Hypothesis.ESTIMATE:
         return f"{name}: an estimate with its interval, under agreement; nothing is tested."
     if endpoint.hypothesis is Hypothesis.DIFFERENCE:
