@@ -140,7 +140,10 @@ def _counted(frame: Frame) -> tuple[ColumnElement[bool], ...]:
 
 def _times(session: Session, frame: Frame) -> Iterator[ReadingTimeRow]:
     rows = session.execute(
-        select(Reading.reader_id, Reading.arm, Reading.active_s).where(*_counted(frame))
+        select(Reading.reader_id, Reading.arm, Reading.active_s)
+        .where(*_counted(frame))
+        # The same data, the same sums to the last bit.
+        .order_by(Reading.case_id)
     )
     found: dict[tuple[int, str], list[float]] = {}
     for reader_id, arm, seconds in rows:

@@ -215,7 +215,7 @@ def patient_tables(
     key = (pairs.c.row, pairs.c.place)
     patients = select(*key, *cells).group_by(*key, pairs.c.patient).subquery()
     columns = list(patients.c)
-    query = select(*columns, func.count().label("patients")).group_by(*columns)
+    query = select(*columns, func.count().label("patients")).group_by(*columns).order_by(*columns)
     return _expanded(session.execute(query).all(), len(scale))
 
 

@@ -60,12 +60,15 @@ def size_rows(session: Session, frame: Frame, sequences: list[str]) -> list[Size
             Measurement.arm,
             Measurement.area_mm2,
             Measurement.n_pixels,
-        ).where(
+        )
+        .where(
             Measurement.study_id == frame.study_id,
             Measurement.counted,
             ~Measurement.transferred,
             Measurement.repeat_round == 0,
         )
+        # The same data, the same sums to the last bit.
+        .order_by(Measurement.case_id)
     )
     for sequence, region, reader, arm, area, n_pixels in rows:
         areas, pixels = found.setdefault((sequence, region, reader, arm), ([], []))
