@@ -57,7 +57,6 @@ ARMS = ("standard", "accelerated")
 READERS = ("r1", "r2")
 SEQUENCES, CRITERIA, FINDINGS, LEVELS = 5, 10, 10, 5
 SCALE = [{"value": value, "label": str(value)} for value in range(1, 5)]
-PER_CASE = len(ARMS) * len(READERS) * SEQUENCES * CRITERIA
 SCORE_PATHS = ("agreement", "image-quality")
 FINDING_PATHS = ("agreement", "detection", "equivalence", "mrmc?truth_reader=r1", "sample-size")
 
