@@ -27,7 +27,6 @@ from halfscan_stats.result import Decision, Reason, TestResult
 __all__ = ["ClusteredMcNemar", "clustered_mcnemar"]
 
 _METHODS = {"obuchowski": "Obuchowski 1998", "durkalski": "Durkalski et al. 2003"}
-_UNDECIDED = Decision(rao_scott.METHOD, reason=Reason.TOO_FEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class ClusteredMcNemar(TestResult):
     durkalski_p: float | None = None
     difference: float | None = None
     se: float | None = None
-    decision: Decision = _UNDECIDED
+    decision: Decision = rao_scott.UNDECIDED
     naive: McNemar | None = None
 
 
@@ -175,8 +174,7 @@ def _test(counts: Counts, n_given: int, method: str, level: float) -> ClusteredM
     if n == 0:
         return ClusteredMcNemar(**fields, reason=Reason.TOO_FEW)
     fields |= {"difference": (b - c) / n, "naive": mcnemar(b, c, n, level=level)}
-    if n_clusters >= 2:
-        fields["decision"] = _decided(counts, level)
+    fields["decision"] = _decided(counts, level)
     if b + c == 0:
         return ClusteredMcNemar(
             **fields, p_value=1.0, obuchowski_p=1.0, durkalski_p=1.0, reason=Reason.NO_DISCORDANT
@@ -193,13 +191,13 @@ def _test(counts: Counts, n_given: int, method: str, level: float) -> ClusteredM
 
 
 def _decided(counts: Counts, level: float) -> Decision:
-    """Give p-value and interval of one method."""
+    """Decide by the score test on the effective sample."""
     clusters, values = np.arange(len(counts)), np.array([0.0, 1.0, -1.0, 0.0])
     differences = np.repeat(np.tile(values, len(counts)), counts.ravel())
     codes = np.repeat(clusters, counts.sum(axis=1))
     score = rao_scott.patients_score(differences, codes, len(counts))
     if score is None:
-        return _UNDECIDED
+        return rao_scott.UNDECIDED
     return Decision(rao_scott.METHOD, score.p_two_sided(), score.interval(level))
 
 

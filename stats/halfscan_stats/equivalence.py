@@ -340,8 +340,7 @@ def _cluster_decision(
     """Give what decides on pairs of the same patients."""
     count, score = _nested(counts, cluster, margin)
     if score is None:
-        undecided = Decision(rao_scott.METHOD, reason=Reason.TOO_FEW)
-        return {"n_clusters": count, "decision": undecided}
+        return {"n_clusters": count, "decision": rao_scott.UNDECIDED}
     interval = score.interval(1 - 2 * alpha)
     if margin == 0 and counts.b + counts.c == 0:
         decision = Decision(rao_scott.METHOD, interval=interval, reason=Reason.NO_DISCORDANT)

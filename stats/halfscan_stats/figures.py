@@ -206,8 +206,8 @@ def _unbiased(merit: Figures) -> Numbers:
 
 
 def _kernel(positive: Numbers, negative: Numbers) -> Numbers:
-    """Give 1 where the positive case is rated higher, 1/2 for a tie: (row, positive, negative)."""
-    high, low = positive[:, :, None], negative[:, None, :]
+    """Give 1 where the positive case is rated higher, 1/2 for a tie: (positive, negative)."""
+    high, low = positive[:, None], negative[None, :]
     return np.asarray((high > low) + 0.5 * (high == low), dtype=float)
 
 
@@ -219,7 +219,7 @@ def _bootstrap(merit: Figures, n_resamples: int, rng: np.random.Generator) -> Nu
         return _covariance(merit.parts[0] @ weights[0].T / sizes[0])
     drawn = np.empty((len(merit.parts[0]), n_resamples))
     for row, (positive, negative) in enumerate(zip(*merit.scores, strict=True)):
-        kernel = _kernel(positive[None], negative[None])[0]
+        kernel = _kernel(positive, negative)
         drawn[row] = np.sum((weights[0] @ kernel) * weights[1], axis=1) / (sizes[0] * sizes[1])
     return _covariance(drawn)
 

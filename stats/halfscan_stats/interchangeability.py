@@ -37,7 +37,6 @@ __all__ = ["Interchangeability", "interchangeability"]
 
 WEIGHTS_AT_ONCE = 4_000_000  # resampling weights held in memory
 _WALD = "Wald test of the individual equivalence index, cluster-robust (Obuchowski 2014)"
-_UNDECIDED = Decision(rao_scott.METHOD, reason=Reason.TOO_FEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Interchangeability(Estimate):
     n_clusters: int = 0
     n_readers: int = 0
     margin: float | None = None
-    decision: Decision = _UNDECIDED
+    decision: Decision = rao_scott.UNDECIDED
     interchangeable: bool | None = None
 
 
@@ -255,7 +254,7 @@ def _score_decision(
     """Decide on mismatches: a share of the pairs of readers, between -1 and 1 in every subject."""
     score = rao_scott.patients_score(index, codes, count, margin=min(margin or 0.0, 1.0))
     if score is None:
-        return _UNDECIDED
+        return rao_scott.UNDECIDED
     interval = score.interval(level)
     if margin is None:
         return Decision(rao_scott.METHOD, interval=interval, reason=Reason.NO_MARGIN)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,14 @@ from halfscan_stats.inference import normal_quantile, two_sided_p
 from halfscan_stats.ratings import Codes, Numbers, check_level, cluster_codes, numbers
 from halfscan_stats.result import Interval, Reason, Result
 
-__all__ = ["Coefficient", "GeeModel", "MixedModel", "gee_logit", "linear_mixed_model"]
+__all__ = [
+    "Coefficient",
+    "GeeModel",
+    "MixedModel",
+    "gee_logit",
+    "linear_mixed_model",
+    "wald_coefficients",
+]
 
 # statsmodels warns of every optimiser that it gives up; the filters of `warnings` belong to the
 # process, so that only one fit may change them at a time.
@@ -175,7 +182,7 @@ def linear_mixed_model(
         method,
         data.n,
         data.n_given,
-        coefficients=_coefficients(data.names, fit.fe_params, fit.bse_fe, level),
+        coefficients=wald_coefficients(data.names, fit.fe_params, fit.bse_fe, level),
         n_groups=data.n_groups,
         sd_group=float(sds[0]),
         sd_slope=None if slope is None else float(sds[1]),
@@ -247,7 +254,7 @@ def gee_logit(
         method,
         data.n,
         data.n_given,
-        coefficients=_coefficients(data.names, fit.params, fit.bse, level),
+        coefficients=wald_coefficients(data.names, fit.params, fit.bse, level),
         n_groups=data.n_groups,
         correlation=correlation,
         alpha=_moment(fit.resid_pearson, data) if correlation == "exchangeable" else None,
@@ -387,9 +394,10 @@ def _correlation(covariance: Any, sds: Numbers) -> float | None:
     return float(np.clip(np.asarray(covariance)[0, 1] / product, -1.0, 1.0))
 
 
-def _coefficients(
-    names: list[str], estimates: npt.ArrayLike, errors: npt.ArrayLike, level: float
+def wald_coefficients(
+    names: Sequence[str], estimates: npt.ArrayLike, errors: npt.ArrayLike, level: float
 ) -> tuple[Coefficient, ...]:
+    """Give the coefficients with Wald's z, two-sided p and interval."""
     quantile = normal_quantile((1 + level) / 2)
     rows = zip(names, np.asarray(estimates), np.asarray(errors), strict=True)
     return tuple(

@@ -27,7 +27,6 @@ from halfscan_stats.ratings import Numbers, check_level, generator, numbers
 from halfscan_stats.result import Estimate, Interval, Reason, Result
 
 __all__ = [
-    "Contrast",
     "MrmcTest",
     "ObuchowskiRockette",
     "VarianceComponents",

@@ -12,7 +12,7 @@ from halfscan_stats.multireader_contrast import (
     student_tail,
 )
 from halfscan_stats.multireader_ustatistics import MrmcUStatistics
-from halfscan_stats.ratings import check_level, finite
+from halfscan_stats.ratings import check_alpha, check_level, finite
 from halfscan_stats.result import Interval, Reason, TestResult
 
 __all__ = ["MrmcNonInferiority", "noninferiority_mrmc"]
@@ -87,8 +87,7 @@ def noninferiority_mrmc(
     """
     if not 0 < finite(margin, "margin") < 1:
         raise StatsError(f"margin must be above 0 and below 1, got {margin!r}")
-    if not 0 < finite(alpha, "alpha") < 0.5:
-        raise StatsError(f"alpha must be above 0 and below 0.5, got {alpha!r}")
+    check_alpha(alpha)
     level = check_level(1 - 2 * alpha)
     compared = _contrast(analysis, readers, first, second)
     method = f"{analysis.method}, readers {readers}, non-inferiority (Chen et al. 2012)"

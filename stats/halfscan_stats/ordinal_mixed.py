@@ -22,8 +22,7 @@ from halfscan_stats.cumulative_link import (
     fit_cumulative_link,
 )
 from halfscan_stats.errors import StatsError
-from halfscan_stats.inference import normal_quantile, two_sided_p
-from halfscan_stats.mixed import Coefficient
+from halfscan_stats.mixed import Coefficient, wald_coefficients
 from halfscan_stats.ratings import check_level, cluster_codes, coded, numbers
 from halfscan_stats.result import Interval, Reason, Result
 
@@ -191,12 +190,8 @@ def _figures(
 ) -> dict[str, Any]:
     """Give the fields that come from the fit."""
     first = fit.raw.size - len(names)
-    reach = normal_quantile((1 + level) / 2)
     return {
-        "coefficients": tuple(
-            _coefficient(name, fit.raw[first + place], fit.se[first + place], reach, level)
-            for place, name in enumerate(names)
-        ),
+        "coefficients": wald_coefficients(names, fit.raw[first:], fit.se[first:], level),
         "thresholds": tuple(float(value) for value in fit.raw[:first]),
         "sd_cluster": fit.sds[0],
         "sd_reader": fit.sds[1] if role == "random" else None,
@@ -214,13 +209,6 @@ def _likelihood_ratio(
         return {"lr_reason": reason}
     statistic = max(2 * (fit.log_likelihood - smaller.log_likelihood), 0.0)
     return {"lr_statistic": statistic, "lr_p_value": float(special.chdtrc(1, statistic))}
-
-
-def _coefficient(name: str, estimate: float, se: float, reach: float, level: float) -> Coefficient:
-    interval = Interval(estimate - reach * se, estimate + reach * se, level)
-    return Coefficient(
-        name, float(estimate), float(se), float(estimate / se), two_sided_p(estimate / se), interval
-    )
 
 
 # --- the data -----------------------------------------------------------------------------------

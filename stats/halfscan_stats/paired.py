@@ -36,7 +36,6 @@ __all__ = [
     "Summary",
     "Wilcoxon",
     "choose_paired_test",
-    "cluster_spread",
     "mcnemar",
     "paired_t",
     "shapiro_wilk",
@@ -153,7 +152,7 @@ def paired_t(
             cluster_reason=None if count is None else reason,
         )
     se = sd / math.sqrt(n)
-    nested = None if clusters is None else cluster_spread(differences - mean, *clusters)
+    nested = None if clusters is None else _cluster_spread(differences - mean, *clusters)
     reach = _t_reach(n - 1, level) * se
     return PairedT(
         method,
@@ -189,7 +188,7 @@ def _nested_fields(
     }
 
 
-def cluster_spread(residuals: Numbers, codes: npt.NDArray[np.intp], count: int) -> float | None:
+def _cluster_spread(residuals: Numbers, codes: npt.NDArray[np.intp], count: int) -> float | None:
     """Cluster-robust standard error of a mean, from residuals that sum to zero.
 
     Parameters

@@ -23,6 +23,7 @@ __all__ = [
     "whole",
 ]
 
+CERTAIN = 25  # standard errors between the truth and the critical value
 LARGEST = 10_000_000  # observations: the search must end
 FARTHEST_LOOK = 2000  # observations
 MOST_TABLES = 100_000  # n times n's that are looked at together
@@ -72,6 +73,35 @@ class SampleSize:
         return dict(plain(self))
 
 
+def first_reaching(power_at: Callable[[int], float], target: float, lowest: int = 1) -> int | None:
+    """Search the smallest n whose power reaches the target, where power rises with n.
+
+    Parameters
+    ----------
+    power_at : callable
+        Power of n observations.
+    target : float
+        Power to reach.
+    lowest : int
+        Smallest n that the test can take.
+
+    Returns
+    -------
+    int or None
+        None where more than ten million observations would be needed.
+    """
+    high = lowest
+    while power_at(high) < target:
+        if high >= LARGEST:
+            return None
+        high = min(2 * high, LARGEST)
+    low = max(high // 2, lowest - 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if power_at(middle) < target else (low, middle)
+    return high
+
+
 def smallest(
     power_at: Callable[[int], float],
     target: float,
@@ -97,15 +127,9 @@ def smallest(
     int or None
         None where more than ten million observations would be needed.
     """
-    high = 1
-    while power_at(high) < target:
-        if high >= LARGEST:
-            return None
-        high = min(2 * high, LARGEST)
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if power_at(middle) < target else (low, middle)
+    high = first_reaching(power_at, target)
+    if high is None:
+        return None
     look = math.ceil(min(50 + teeth, FARTHEST_LOOK))
     n = max(1, high - look)
     short = n - 1  # the last that falls short
@@ -186,10 +210,10 @@ def check_levels(alpha: float, power: float | None = None) -> None:
         check(alpha < finite(power, "power") < 1, "power must be above alpha and below 1", power)
 
 
-def whole(n: float, lowest: int) -> int:
+def whole(n: float, lowest: int, name: str = "n") -> int:
     """A number of observations: whole, and not below the lowest that the test can take."""
-    check(finite(n, "n") == math.floor(n), "n must be a whole number", n)
-    check(n >= lowest, f"n must be at least {lowest}", n)
+    check(finite(n, name) == math.floor(n), f"{name} must be a whole number", n)
+    check(n >= lowest, f"{name} must be at least {lowest}", n)
     return int(n)
 
 

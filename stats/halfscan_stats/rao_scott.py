@@ -20,11 +20,12 @@ from scipy import special
 from halfscan_stats.inference import cluster_sums, t_quantile
 from halfscan_stats.proportions import score_limits, score_statistic
 from halfscan_stats.ratings import Codes, Numbers
-from halfscan_stats.result import Interval
+from halfscan_stats.result import Decision, Interval, Reason
 
 __all__ = [
     "ASSUMED_CORRELATION",
     "METHOD",
+    "UNDECIDED",
     "PatientsScore",
     "degrees_of_freedom",
     "design_effect",
@@ -36,6 +37,8 @@ METHOD = (
     "score test (Nam 1997, Tango 1998) on counts over the design effect of patients "
     "(Rao & Scott 1992), Student's t"
 )
+# Of fewer than two patients.
+UNDECIDED = Decision(METHOD, reason=Reason.TOO_FEW)
 _NOTHING = 1e-12  # of a variance that is a sum of squares of whole numbers: rounding
 
 
@@ -129,8 +132,10 @@ class PatientsScore:
 
     Parameters
     ----------
-    b, c, n : float
-        Counts of either sign, and pairs.
+    b, c : float
+        Counts of either sign.
+    n : int
+        Pairs.
     design_effect : float
         What they are divided by.
     df : float

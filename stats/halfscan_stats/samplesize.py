@@ -14,6 +14,7 @@ from scipy import special
 
 from halfscan_stats.measurements import finite
 from halfscan_stats.planning import (
+    CERTAIN,
     LARGEST,
     SampleSize,
     check,
@@ -44,7 +45,6 @@ __all__ = [
 
 NEGLIGIBLE = 1e-100  # probability: what is rarer never occurs, and scipy's binomial overflows
 BLOCK = 512  # numbers of discordant pairs that are worked out together
-CERTAIN = 25  # standard errors between the truth and the critical value
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,18 +10,17 @@ from halfscan_stats.errors import StatsError
 from halfscan_stats.measurements import finite
 from halfscan_stats.multireader import VarianceComponents
 from halfscan_stats.planning import (
-    LARGEST,
+    CERTAIN,
     SampleSize,
     check,
     check_levels,
+    first_reaching,
     in_clusters,
     unreachable,
     whole,
 )
 
 __all__ = ["power_mrmc", "sample_size_mrmc"]
-
-CERTAIN = 25  # standard errors between the truth and the critical value
 
 
 def power_mrmc(
@@ -116,16 +115,11 @@ def sample_size_mrmc(  # noqa: PLR0913  (all but the first two are keywords)
     plan = _plan(difference, components, n_readers, pilot_cases, margin, alpha)
     if plan.shift <= 0 or plan.power(math.inf) < power:
         return unreachable(plan.method, alpha, power)
-    if plan.power(LARGEST) < power:
+    n = first_reaching(plan.power, power, 2)
+    if n is None:
         return unreachable(plan.method, alpha, power, ever=True)
-    low, high = 1, 2
-    while plan.power(high) < power:
-        low, high = high, min(2 * high, LARGEST)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if plan.power(middle) < power else (low, middle)
     found = SampleSize(
-        plan.method, high, plan.power(high), alpha, target_power=power, n_readers=plan.readers
+        plan.method, n, plan.power(n), alpha, target_power=power, n_readers=plan.readers
     )
     return in_clusters(found, cluster_size, icc, cluster_size_cv)
 
@@ -202,12 +196,7 @@ def _plan(
     check(-1 < finite(difference, "difference") < 1, "difference must lie in (-1, 1)", difference)
     if margin is not None:
         check(0 < finite(margin, "margin") < 1, "margin must be above 0 and below 1", margin)
-    check(
-        finite(n_readers, "n_readers") == math.floor(n_readers),
-        "n_readers must be a whole number",
-        n_readers,
-    )
-    check(n_readers >= 2, "n_readers must be at least 2", n_readers)
+    readers = whole(n_readers, 2, "n_readers")
     check(finite(pilot_cases, "pilot_cases") >= 2, "pilot_cases must be at least 2", pilot_cases)
     interaction, error = components.treatment_reader, components.error
     known = (components.cov1, components.cov2, components.cov3)
@@ -226,7 +215,7 @@ def _plan(
         interaction=max(interaction, 0.0),
         own=own * pilot_cases,
         shared=shared * pilot_cases,
-        readers=int(n_readers),
+        readers=readers,
         one_sided=margin is not None,
         alpha=alpha,
     )
